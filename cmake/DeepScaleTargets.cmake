@@ -1,0 +1,47 @@
+# What every DeepScale target shares, and the few functions that make targets.
+find_program(CCACHE_PROGRAM ccache)
+if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_C_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+endif()
+
+add_library(deepscale_options INTERFACE)
+target_include_directories(deepscale_options INTERFACE ${PROJECT_SOURCE_DIR})
+target_link_libraries(deepscale_options INTERFACE deepscale_third_party)
+if(MSVC)
+  target_compile_options(deepscale_options INTERFACE /W4 /utf-8 /permissive- /bigobj)
+else()
+  target_compile_options(deepscale_options INTERFACE -Wall -Wextra -Wpedantic -Wno-missing-field-initializers)
+endif()
+if(DEEPSCALE_SANITIZE)
+  target_compile_options(deepscale_options INTERFACE -fsanitize=${DEEPSCALE_SANITIZE} -fno-omit-frame-pointer -g)
+  target_link_options(deepscale_options INTERFACE -fsanitize=${DEEPSCALE_SANITIZE})
+endif()
+
+# The one place where the platform is chosen: deepscale_platform_sources(out process) gives process_linux.cc or process_windows.cc.
+function(deepscale_platform_sources out)
+  if(WIN32)
+    set(suffix windows)
+  else()
+    set(suffix linux)
+  endif()
+  set(sources)
+  foreach(name ${ARGN})
+    list(APPEND sources ${name}_${suffix}.cc)
+  endforeach()
+  set(${out} ${sources} PARENT_SCOPE)
+endfunction()
+
+# deepscale_library(name SOURCES ... LIBRARIES ...): a static library with the project's options.
+function(deepscale_library name)
+  cmake_parse_arguments(arg "" "" "SOURCES;LIBRARIES" ${ARGN})
+  add_library(${name} STATIC ${arg_SOURCES})
+  target_link_libraries(${name} PUBLIC deepscale_options ${arg_LIBRARIES})
+endfunction()
+
+# deepscale_executable(name SOURCES ... LIBRARIES ...): a program in build/bin.
+function(deepscale_executable name)
+  cmake_parse_arguments(arg "" "" "SOURCES;LIBRARIES" ${ARGN})
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE deepscale_options ${arg_LIBRARIES})
+endfunction()

@@ -1,0 +1,108 @@
+// Collective operations among the ranks of a job.
+//
+// Every rank of a communicator calls the same operations in the same order with the same counts, dtypes and options.
+// An operation starts when it is called, in that order, and returns a Work at once; its buffers belong to the operation until
+// Work::wait() returns. A communicator is used from one thread at a time; abort() may come from any thread at any time.
+//
+// Failures: a rank that is lost, a deadline that passes, or abort() fails the operation in flight and all later ones: a
+// broken communicator stays broken and says why (Error kPeerLost, kTimeout, kAborted). A wrong argument is
+// Error(kInvalidArgument) on the calling rank before anything is sent.
+//
+// Reductions: bf16 and fp16 are summed in fp32 and rounded once; the order of summation is by rank, so all ranks get the same
+// bits. kAverage is the sum divided by size(); for integers it truncates toward zero.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "comm/base/clock.h"
+#include "comm/base/dtype.h"
+#include "comm/base/log.h"
+#include "comm/base/world_layout.h"
+#include "comm/store/store.h"
+
+namespace deepscale {
+
+enum class ReduceOp : std::uint8_t { kSum, kAverage, kMax, kMin };
+enum class DeviceKind : std::uint8_t { kCpu, kCuda };
+
+// `count` elements of `dtype` at `data`; does not own them. `data` may be null when count is 0.
+struct Buffer {
+  void* data = nullptr;
+  std::int64_t count = 0;
+  DType dtype = DType::kFloat32;
+  DeviceKind device = DeviceKind::kCpu;
+  std::size_t bytes() const { return static_cast<std::size_t>(count) * size_of(dtype); }
+};
+
+// A handle to one operation in flight. Cheap to copy; an empty Work counts as done. Dropping it does not cancel.
+class Work {
+ public:
+  class State {
+   public:
+    virtual ~State() = default;
+    virtual bool is_done() const = 0;
+    // Returns when done; throws what the operation failed with.
+    virtual void wait() = 0;
+  };
+  Work() = default;
+  explicit Work(std::shared_ptr<State> state) : state_(std::move(state)) {}
+
+  bool is_done() const { return state_ == nullptr || state_->is_done(); }
+  // Blocks until the operation ended, at most until the communicator's timeout after its start.
+  void wait() {
+    if (state_ != nullptr) state_->wait();
+  }
+
+ private:
+  std::shared_ptr<State> state_;
+};
+
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+  virtual const char* backend() const = 0;             // "single", "tcp", ...
+  virtual bool supports(DeviceKind device) const = 0;  // whether buffers of that device are taken
+
+  // In place: every rank's buffer becomes the reduction over all ranks.
+  virtual Work all_reduce(Buffer buffer, ReduceOp op) = 0;
+  // `input` has size() * output.count elements; rank r gets the reduction of slice r. `output` may be that very slice of `input`,
+  // in which case the rest of `input` keeps its values.
+  virtual Work reduce_scatter(Buffer input, Buffer output, ReduceOp op) = 0;
+  // `output` has size() * input.count elements; slice r comes from rank r. `input` may be the own slice of `output`.
+  virtual Work all_gather(Buffer input, Buffer output) = 0;
+  // Every rank's buffer becomes that of `root`.
+  virtual Work broadcast(Buffer buffer, int root) = 0;
+  // Both have size() equal slices; slice s of rank r's input becomes slice r of rank s's output. No overlap.
+  virtual Work all_to_all(Buffer input, Buffer output) = 0;
+  // Matched in order per pair of ranks. Not to oneself.
+  virtual Work send(Buffer buffer, int destination) = 0;
+  virtual Work receive(Buffer buffer, int source) = 0;
+  virtual Work barrier() = 0;
+
+  // Fails everything in flight and everything later on this rank, and closes its connections, so that the peers fail soon too.
+  virtual void abort(const std::string& reason) = 0;
+};
+
+struct CommunicatorOptions {
+  Clock::duration timeout = std::chrono::minutes(30);  // of each operation, and of the rendezvous
+  std::string backend;                                 // force one ("single", "tcp"); empty: choose
+  std::string name = "world";                          // key prefix in the store; unique per communicator
+  Logger logger;                                       // rank 0 says in one line which backend was chosen and why
+};
+
+// The communicator of all ranks of the job. `store` may be null when world_size is 1 (backend "single").
+std::unique_ptr<Communicator> make_communicator(const WorldLayout& layout, std::shared_ptr<Store> store,
+                                                CommunicatorOptions options);
+
+// For tests and for code that has a store at hand: the two backends by name.
+std::unique_ptr<Communicator> make_single_communicator();
+std::unique_ptr<Communicator> make_tcp_communicator(int rank, int world_size, std::shared_ptr<Store> store,
+                                                    CommunicatorOptions options);
+
+}  // namespace deepscale

@@ -1,0 +1,34 @@
+// The loss scale of fp16 training: static, or dynamic with window and hysteresis.
+//
+//   overflow: hysteresis left > 1 -> use one up; else scale = max(scale / 2, min_loss_scale)
+//   loss_scale_window steps without overflow: scale *= 2, and hysteresis is filled up again
+//   consecutive_hysteresis: hysteresis is filled up by every step without overflow
+//
+// Every rank must call update() with the same verdict. Follows DeepSpeed's deepspeed/runtime/fp16/loss_scaler.py and
+// "Mixed Precision Training" (Micikevicius et al., 2018).
+#pragma once
+
+#include <cstdint>
+
+#include "runtime/config/config.h"
+
+namespace deepscale {
+
+class LossScaler {
+ public:
+  explicit LossScaler(const LossScaleConfig& config);
+
+  double scale() const { return scale_; }
+  bool is_dynamic() const { return config_.loss_scale == 0.0; }
+  // After each step: whether any rank's gradient overflowed, that is, whether the step was skipped.
+  void update(bool overflow);
+
+ private:
+  LossScaleConfig config_;
+  double scale_;
+  int hysteresis_left_;
+  std::int64_t step_ = 0;
+  std::int64_t last_overflow_step_ = -1;
+};
+
+}  // namespace deepscale

@@ -1,0 +1,68 @@
+// How parameters lie in a flat arena, and which rank owns which part of it.
+//
+// Parameters of one dtype are laid one after another, in the order given, into buckets of about `bucket_numel` elements; a
+// parameter never spans two buckets. A bucket is padded to a multiple of world_size * alignment and divided evenly among
+// the ranks; the buckets one after another are the arena. Rank r's shard is slice r of every bucket; its slices one
+// after another are its shard arena, of shard_numel() elements, where optimizer state lives. So an element of a parameter
+// and a (rank, offset in that rank's shard arena) correspond one to one; padding is in no parameter. Any number of elements,
+// also 0, and any world size >= 1.
+//
+// A pure value: the same arguments give the same plan on every rank.
+// Follows "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models" (Rajbhandari et al., 2020), section 5.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace deepscale {
+
+struct PartitionOptions {
+  int world_size = 1;
+  std::int64_t bucket_numel = 500'000'000;  // a parameter larger than this gets a bucket of its own
+  std::int64_t alignment = 16;              // elements; keeps every shard on a cache line for 4-byte types
+};
+
+class PartitionPlan {
+ public:
+  struct Parameter {
+    int bucket;
+    std::int64_t offset;  // in the arena
+    std::int64_t numel;
+  };
+  struct Bucket {
+    std::int64_t offset;        // in the arena
+    std::int64_t numel;         // padding included
+    std::int64_t padding;       // at its end
+    std::int64_t shard_offset;  // of every rank's slice, in that rank's shard arena
+    int first_parameter;
+    int parameter_count;
+  };
+  struct Location {
+    int rank;
+    std::int64_t offset;  // in that rank's shard arena
+  };
+
+  PartitionPlan() = default;
+  // Error(kInvalidArgument) for a world size, bucket size or alignment below 1, or a negative numel.
+  PartitionPlan(const std::vector<std::int64_t>& parameter_numels, const PartitionOptions& options);
+
+  int world_size() const { return world_size_; }
+  const std::vector<Parameter>& parameters() const { return parameters_; }
+  const std::vector<Bucket>& buckets() const { return buckets_; }
+  std::int64_t arena_numel() const { return arena_numel_; }
+  std::int64_t shard_numel() const { return arena_numel_ / world_size_; }
+  std::int64_t slice_numel(int bucket) const { return buckets_[static_cast<std::size_t>(bucket)].numel / world_size_; }
+
+  // Where rank `rank`'s slice of `bucket` begins in the arena.
+  std::int64_t slice_offset(int bucket, int rank) const;
+  // Who owns element `index` of `parameter`, and where. Error(kInvalidArgument) outside the parameter.
+  Location locate(int parameter, std::int64_t index) const;
+
+ private:
+  int world_size_ = 1;
+  std::int64_t arena_numel_ = 0;
+  std::vector<Parameter> parameters_;
+  std::vector<Bucket> buckets_;
+};
+
+}  // namespace deepscale

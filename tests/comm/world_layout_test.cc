@@ -1,0 +1,72 @@
+#include "comm/base/world_layout.h"
+
+#include <gtest/gtest.h>
+
+#include "comm/base/error.h"
+
+namespace deepscale {
+namespace {
+
+Environment make_environment(std::initializer_list<std::pair<const char*, const char*>> variables) {
+  Environment environment;
+  for (const auto& [name, value] : variables) environment.set(name, value);
+  return environment;
+}
+
+TEST(WorldLayout, WithoutAnyLauncherIsRankZeroOfOne) {
+  const WorldLayout layout = WorldLayout::from_environment(Environment());
+  EXPECT_EQ(layout.rank, 0);
+  EXPECT_EQ(layout.world_size, 1);
+  EXPECT_EQ(layout.local_world_size, 1);
+  EXPECT_EQ(layout.started_by, StartedBy::kNobody);
+}
+
+TEST(WorldLayout, ReadsTheTorchrunContract) {
+  const WorldLayout layout = WorldLayout::from_environment(make_environment(
+      {{"RANK", "5"}, {"WORLD_SIZE", "8"}, {"LOCAL_RANK", "1"}, {"LOCAL_WORLD_SIZE", "4"}, {"GROUP_RANK", "1"},
+       {"MASTER_ADDR", "10.0.0.1"}, {"MASTER_PORT", "1234"}, {"TORCHELASTIC_USE_AGENT_STORE", "True"}}));
+  EXPECT_EQ(layout.rank, 5);
+  EXPECT_EQ(layout.local_rank, 1);
+  EXPECT_EQ(layout.node_rank, 1);
+  EXPECT_EQ(layout.node_count, 2);
+  EXPECT_EQ(layout.master_addr, "10.0.0.1");
+  EXPECT_EQ(layout.master_port, 1234);
+  EXPECT_TRUE(layout.launcher_serves_store);
+  EXPECT_EQ(layout.started_by, StartedBy::kEnvironment);
+}
+
+TEST(WorldLayout, RecognisesOtherLaunchers) {
+  const WorldLayout open_mpi = WorldLayout::from_environment(make_environment(
+      {{"OMPI_COMM_WORLD_RANK", "2"}, {"OMPI_COMM_WORLD_SIZE", "3"}, {"OMPI_COMM_WORLD_LOCAL_RANK", "2"}, {"OMPI_COMM_WORLD_LOCAL_SIZE", "3"}}));
+  EXPECT_EQ(open_mpi.rank, 2);
+  EXPECT_EQ(open_mpi.started_by, StartedBy::kOpenMpi);
+  const WorldLayout pmi = WorldLayout::from_environment(make_environment({{"PMI_RANK", "1"}, {"PMI_SIZE", "2"}}));
+  EXPECT_EQ(pmi.rank, 1);
+  EXPECT_EQ(pmi.local_rank, 1);
+  EXPECT_EQ(pmi.started_by, StartedBy::kPmi);
+  const WorldLayout slurm = WorldLayout::from_environment(make_environment(
+      {{"SLURM_STEP_ID", "0"}, {"SLURM_PROCID", "1"}, {"SLURM_NTASKS", "2"}, {"SLURM_LOCALID", "1"}}));
+  EXPECT_EQ(slurm.rank, 1);
+  EXPECT_EQ(slurm.started_by, StartedBy::kSlurm);
+}
+
+TEST(WorldLayout, AnSbatchScriptItselfIsNoRank) {
+  const WorldLayout layout = WorldLayout::from_environment(make_environment({{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "4"}}));
+  EXPECT_EQ(layout.world_size, 1);
+}
+
+TEST(WorldLayout, ContradictionsNameTheVariables) {
+  for (const auto& environment : {make_environment({{"RANK", "2"}, {"WORLD_SIZE", "2"}}), make_environment({{"RANK", "0"}}),
+                                  make_environment({{"RANK", "zero"}, {"WORLD_SIZE", "2"}})}) {
+    try {
+      WorldLayout::from_environment(environment);
+      FAIL() << "expected an Error";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+      EXPECT_NE(std::string(error.what()).find("RANK"), std::string::npos) << error.what();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace deepscale
