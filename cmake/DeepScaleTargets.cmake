@@ -13,9 +13,9 @@ if(MSVC)
 else()
   target_compile_options(deepscale_options INTERFACE -Wall -Wextra -Wpedantic -Wno-missing-field-initializers)
 endif()
-if(DEEPSCALE_SANITIZE)
-  target_compile_options(deepscale_options INTERFACE -fsanitize=${DEEPSCALE_SANITIZE} -fno-omit-frame-pointer -g)
-  target_link_options(deepscale_options INTERFACE -fsanitize=${DEEPSCALE_SANITIZE})
+if(DEEPSCALE_SANITIZE)  # for everything that this build compiles, GoogleTest too; the first finding ends the program
+  add_compile_options(-fsanitize=${DEEPSCALE_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
+  add_link_options(-fsanitize=${DEEPSCALE_SANITIZE})
 endif()
 
 # The one place where the platform is chosen: deepscale_platform_sources(out process) gives process_linux.cc or process_windows.cc.

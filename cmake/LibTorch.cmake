@@ -1,43 +1,39 @@
 # Resolves LibTorch and defines two targets:
 #   deepscale_torch_cpu   libtorch_cpu + libc10, all that a CPU program needs
-#   deepscale_torch_cuda  the CUDA half on top (only with DEEPSCALE_WITH_CUDA)
-# Order: Torch_DIR, CMAKE_PREFIX_PATH, an importable Python torch (DEEPSCALE_USE_PYTHON_TORCH=ON), else the pinned wheel from PyPI, unpacked
+#   deepscale_torch_cuda  the CUDA half on top (only where DEEPSCALE_CUDA_ENABLED is then ON)
+# Order: Torch_DIR, CMAKE_PREFIX_PATH, the torch that python3 imports (DEEPSCALE_USE_PYTHON_TORCH=ON), else the pinned wheel from PyPI, unpacked
 # once into DEEPSCALE_CACHE_DIR. find_package(Torch) is not used: the wheel's own package needs every GPU library to link.
-set(DEEPSCALE_TORCH_VERSION 2.15.0)
-set(DEEPSCALE_TORCH_SHA256 48c2d861134c0b5697c7602cb5ffa68f62a2989fdcd1717e593356f67996ca1e)
-
-if(DEFINED ENV{DEEPSCALE_CACHE_DIR})
-  set(default_cache $ENV{DEEPSCALE_CACHE_DIR})
-elseif(DEFINED ENV{XDG_CACHE_HOME})
-  set(default_cache $ENV{XDG_CACHE_HOME}/deepscale)
-else()
-  set(default_cache $ENV{HOME}/.cache/deepscale)
-endif()
-set(DEEPSCALE_CACHE_DIR ${default_cache} CACHE PATH "Where fetched wheels are unpacked")
+include(PinnedWheel)
 option(DEEPSCALE_USE_PYTHON_TORCH "Use the LibTorch of the torch that python3 imports" OFF)
+set(oldest_torch 2.4)
 
-# The root of a LibTorch is the folder that holds include/torch and lib.
-function(deepscale_find_user_libtorch out)
+# --- where it is: the root of a LibTorch is the folder that holds include/torch and lib ----------------------------------------------
+function(deepscale_user_torch_candidates out)
   set(candidates)
-  if(Torch_DIR)
-    get_filename_component(root "${Torch_DIR}/../../.." ABSOLUTE)
+  foreach(torch_dir ${Torch_DIR} $ENV{Torch_DIR})
+    get_filename_component(root "${torch_dir}/../../.." ABSOLUTE)
     if(NOT EXISTS ${root}/include/torch)
-      message(FATAL_ERROR "Torch_DIR=${Torch_DIR} is not <libtorch>/share/cmake/Torch: ${root}/include/torch does not exist.")
+      message(FATAL_ERROR "Torch_DIR=${torch_dir} is not <libtorch>/share/cmake/Torch: ${root}/include/torch does not exist.")
     endif()
     list(APPEND candidates ${root})
-  endif()
-  foreach(prefix ${CMAKE_PREFIX_PATH} $ENV{CMAKE_PREFIX_PATH})
-    list(APPEND candidates ${prefix} ${prefix}/../.. ${prefix}/libtorch)
+  endforeach()
+  file(TO_CMAKE_PATH "$ENV{CMAKE_PREFIX_PATH}" prefixes_of_environment)
+  foreach(prefix ${CMAKE_PREFIX_PATH} ${prefixes_of_environment})
+    list(APPEND candidates ${prefix} ${prefix}/libtorch ${prefix}/../..)  # the last: torch.utils.cmake_prefix_path of Python
   endforeach()
   if(DEEPSCALE_USE_PYTHON_TORCH)
-    find_program(DEEPSCALE_PYTHON NAMES python3 python REQUIRED)
-    execute_process(COMMAND ${DEEPSCALE_PYTHON} -c "import torch, os; print(os.path.dirname(torch.__file__))"
+    execute_process(COMMAND python3 -c "import os, torch; print(os.path.dirname(torch.__file__))"
                     OUTPUT_VARIABLE root OUTPUT_STRIP_TRAILING_WHITESPACE RESULT_VARIABLE failed ERROR_VARIABLE why)
-    if(failed)
-      message(FATAL_ERROR "DEEPSCALE_USE_PYTHON_TORCH is on, but ${DEEPSCALE_PYTHON} cannot import torch:\n${why}")
+    if(NOT failed EQUAL 0)
+      message(FATAL_ERROR "DEEPSCALE_USE_PYTHON_TORCH is on, but python3 cannot import torch: ${why}")
     endif()
     list(APPEND candidates ${root})
   endif()
+  set(${out} ${candidates} PARENT_SCOPE)
+endfunction()
+
+function(deepscale_resolve_libtorch out)
+  deepscale_user_torch_candidates(candidates)
   foreach(root ${candidates})
     if(EXISTS ${root}/include/torch/csrc/api/include/torch/torch.h)
       get_filename_component(root ${root} ABSOLUTE)
@@ -45,86 +41,103 @@ function(deepscale_find_user_libtorch out)
       return()
     endif()
   endforeach()
-endfunction()
-
-# Fetches one wheel with pip, checks its digest and unpacks it into `into`.
-function(deepscale_unpack_wheel requirement sha256 into)
-  find_program(DEEPSCALE_PYTHON NAMES python3 python)
-  if(NOT DEEPSCALE_PYTHON)
-    message(FATAL_ERROR "No LibTorch was given and python3, which fetches the ${requirement} wheel, was not found. "
-                        "Set -DTorch_DIR=<libtorch>/share/cmake/Torch or run ./build.sh deps.")
-  endif()
-  set(download ${into}/.download)
-  file(REMOVE_RECURSE ${download})
-  file(MAKE_DIRECTORY ${download})
-  message(STATUS "Fetching ${requirement} into ${into} (once)")
-  execute_process(
-    COMMAND ${DEEPSCALE_PYTHON} -m pip download --quiet --no-deps --only-binary :all: --implementation cp --python-version 3.11
-            --platform manylinux_2_28_x86_64 --platform manylinux_2_25_x86_64 --platform manylinux_2_17_x86_64
-            --platform manylinux2014_x86_64 --dest ${download} ${requirement}
-    RESULT_VARIABLE failed ERROR_VARIABLE why)
-  file(GLOB wheel ${download}/*.whl)
-  if(failed OR NOT wheel)
-    message(FATAL_ERROR "pip could not fetch ${requirement} from PyPI:\n${why}\nWithout network, give a LibTorch: "
-                        "-DTorch_DIR=<libtorch>/share/cmake/Torch.")
-  endif()
-  file(SHA256 ${wheel} digest)
-  if(NOT digest STREQUAL sha256)
-    file(REMOVE_RECURSE ${download})
-    message(FATAL_ERROR "${requirement}: the fetched file has SHA-256 ${digest}, expected ${sha256}. It was deleted; nothing was used.")
-  endif()
-  file(ARCHIVE_EXTRACT INPUT ${wheel} DESTINATION ${into})
-  file(REMOVE_RECURSE ${download})
-endfunction()
-
-deepscale_find_user_libtorch(DEEPSCALE_LIBTORCH_ROOT)
-if(NOT DEEPSCALE_LIBTORCH_ROOT)
   if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" OR NOT CMAKE_SYSTEM_NAME STREQUAL "Linux")
     message(FATAL_ERROR "The pinned LibTorch wheel is for x86-64 Linux. Elsewhere give your own: -DTorch_DIR=<libtorch>/share/cmake/Torch.")
   endif()
-  set(unpacked ${DEEPSCALE_CACHE_DIR}/libtorch-${DEEPSCALE_TORCH_VERSION})
-  file(LOCK ${DEEPSCALE_CACHE_DIR} DIRECTORY GUARD FILE)
-  if(NOT EXISTS ${unpacked}/.complete)
-    file(REMOVE_RECURSE ${unpacked})
-    file(MAKE_DIRECTORY ${unpacked})
-    deepscale_unpack_wheel(torch==${DEEPSCALE_TORCH_VERSION} ${DEEPSCALE_TORCH_SHA256} ${unpacked})
-    # libtorch_cpu of this wheel needs libcudart.so.13 and libcupti.so.13 even on the CPU; its RPATH finds them beside itself.
-    deepscale_unpack_wheel(nvidia-cuda-runtime==13.5.37 df2b79a8852f10d1fef8c848489c49eebb5754051bf870202a862831412b179d ${unpacked})
-    deepscale_unpack_wheel(nvidia-cuda-cupti==13.5.25 9dcca41c12a734192b14e7128ae116bc9ce1b9da686e2ebf48ae7a4415f76650 ${unpacked})
-    file(TOUCH ${unpacked}/.complete)
+  # libtorch_cpu of this wheel needs libcudart.so.13 and libcupti.so.13 even on the CPU; its RPATH finds them beside itself.
+  deepscale_cached_wheels(libtorch-2.15.0 unpacked
+    torch==2.15.0 48c2d861134c0b5697c7602cb5ffa68f62a2989fdcd1717e593356f67996ca1e
+    nvidia-cuda-runtime==13.5.37 df2b79a8852f10d1fef8c848489c49eebb5754051bf870202a862831412b179d
+    nvidia-cuda-cupti==13.5.25 9dcca41c12a734192b14e7128ae116bc9ce1b9da686e2ebf48ae7a4415f76650)
+  set(${out} ${unpacked}/torch PARENT_SCOPE)
+endfunction()
+
+# --- what it is ----------------------------------------------------------------------------------------------------------------------
+function(deepscale_libtorch_version root out)
+  foreach(header torch/headeronly/version.h torch/csrc/api/include/torch/version.h)
+    if(EXISTS ${root}/include/${header})
+      file(STRINGS ${root}/include/${header} line REGEX "define TORCH_VERSION \"")
+      if(line MATCHES "[0-9]+\\.[0-9]+\\.[0-9]+")
+        set(${out} ${CMAKE_MATCH_0} PARENT_SCOPE)
+        return()
+      endif()
+    endif()
+  endforeach()
+  message(FATAL_ERROR "${root} has no header that tells the version of LibTorch.")
+endfunction()
+
+# Wheels before 2.6 were built with the old string ABI; then every target has to be.
+macro(deepscale_adopt_libtorch_abi root)
+  file(STRINGS ${root}/share/cmake/Torch/TorchConfig.cmake old_abi REGEX "_GLIBCXX_USE_CXX11_ABI=0")
+  if(old_abi)
+    add_compile_definitions(_GLIBCXX_USE_CXX11_ABI=0)
   endif()
-  file(LOCK ${DEEPSCALE_CACHE_DIR} DIRECTORY RELEASE)
-  set(DEEPSCALE_LIBTORCH_ROOT ${unpacked}/torch)
+endmacro()
+
+deepscale_resolve_libtorch(DEEPSCALE_LIBTORCH_ROOT)
+deepscale_libtorch_version(${DEEPSCALE_LIBTORCH_ROOT} DEEPSCALE_LIBTORCH_VERSION)
+if(DEEPSCALE_LIBTORCH_VERSION VERSION_LESS oldest_torch)
+  message(FATAL_ERROR "LibTorch ${DEEPSCALE_LIBTORCH_VERSION} in ${DEEPSCALE_LIBTORCH_ROOT} is too old: ${oldest_torch} is the oldest that works.")
 endif()
-file(STRINGS ${DEEPSCALE_LIBTORCH_ROOT}/include/torch/headeronly/version.h version_lines REGEX "define TORCH_VERSION ")
-if(NOT version_lines)
-  file(STRINGS ${DEEPSCALE_LIBTORCH_ROOT}/include/torch/csrc/api/include/torch/version.h version_lines REGEX "define TORCH_VERSION ")
-endif()
-string(REGEX MATCH "[0-9]+\\.[0-9]+\\.[0-9]+" DEEPSCALE_LIBTORCH_VERSION "${version_lines}")
+deepscale_adopt_libtorch_abi(${DEEPSCALE_LIBTORCH_ROOT})
 message(STATUS "LibTorch ${DEEPSCALE_LIBTORCH_VERSION} in ${DEEPSCALE_LIBTORCH_ROOT}")
 
+# --- the CPU half --------------------------------------------------------------------------------------------------------------------
 set(torch_lib ${DEEPSCALE_LIBTORCH_ROOT}/lib)
+function(deepscale_torch_library name out)
+  find_library(found ${name} PATHS ${torch_lib} NO_DEFAULT_PATH NO_CACHE)
+  set(${out} ${found} PARENT_SCOPE)
+endfunction()
+deepscale_torch_library(torch_cpu torch_cpu_library)
+deepscale_torch_library(c10 c10_library)
+if(NOT torch_cpu_library OR NOT c10_library)
+  message(FATAL_ERROR "${torch_lib} lacks the torch_cpu or the c10 library.")
+endif()
+
 add_library(deepscale_torch_cpu INTERFACE)
 target_include_directories(deepscale_torch_cpu SYSTEM INTERFACE
   ${DEEPSCALE_LIBTORCH_ROOT}/include ${DEEPSCALE_LIBTORCH_ROOT}/include/torch/csrc/api/include)
 # Release LibTorch is built with NDEBUG, and at::RecordFunction has a member that depends on it.
 target_compile_definitions(deepscale_torch_cpu INTERFACE NDEBUG)
-target_link_libraries(deepscale_torch_cpu INTERFACE ${torch_lib}/libtorch_cpu.so ${torch_lib}/libc10.so)
-target_link_options(deepscale_torch_cpu INTERFACE -Wl,-rpath,${torch_lib} -Wl,--unresolved-symbols=ignore-in-shared-libs)
+target_link_libraries(deepscale_torch_cpu INTERFACE ${torch_cpu_library} ${c10_library})
+if(UNIX)
+  # The CUDA wheel's libraries name others (cuDNN, NCCL) that a CPU program never loads and this machine may not have.
+  target_link_options(deepscale_torch_cpu INTERFACE -Wl,-rpath,${torch_lib} -Wl,--unresolved-symbols=ignore-in-shared-libs)
+endif()
+
+# --- the CUDA half -------------------------------------------------------------------------------------------------------------------
+# AUTO asks for a CUDA program that can start here: the toolkit to compile with, and every library that libtorch_cuda loads.
+function(deepscale_can_load library out)
+  execute_process(COMMAND ldd ${library} OUTPUT_VARIABLE needed RESULT_VARIABLE failed ERROR_QUIET)
+  if(failed EQUAL 0 AND NOT needed MATCHES "not found")
+    set(${out} ON PARENT_SCOPE)
+  else()
+    set(${out} OFF PARENT_SCOPE)
+  endif()
+endfunction()
 
 set(DEEPSCALE_CUDA_ENABLED OFF)
 if(NOT DEEPSCALE_WITH_CUDA STREQUAL "OFF")
   find_package(CUDAToolkit QUIET)
-  if(CUDAToolkit_FOUND AND EXISTS ${torch_lib}/libtorch_cuda.so)
-    set(DEEPSCALE_CUDA_ENABLED ON)
-  elseif(DEEPSCALE_WITH_CUDA STREQUAL "ON")
-    message(FATAL_ERROR "DEEPSCALE_WITH_CUDA=ON needs the CUDA toolkit (found: ${CUDAToolkit_FOUND}) and a LibTorch with CUDA "
-                        "(${torch_lib}/libtorch_cuda.so). Use -DDEEPSCALE_WITH_CUDA=OFF for a CPU build.")
+  deepscale_torch_library(torch_cuda torch_cuda_library)
+  deepscale_torch_library(c10_cuda c10_cuda_library)
+  if(CUDAToolkit_FOUND AND torch_cuda_library)
+    deepscale_can_load(${torch_cuda_library} loadable)
+    if(loadable OR NOT DEEPSCALE_WITH_CUDA STREQUAL "AUTO")
+      set(DEEPSCALE_CUDA_ENABLED ON)
+    endif()
+  elseif(NOT DEEPSCALE_WITH_CUDA STREQUAL "AUTO")
+    message(FATAL_ERROR "DEEPSCALE_WITH_CUDA=${DEEPSCALE_WITH_CUDA} needs the CUDA toolkit (found: ${CUDAToolkit_FOUND}) and a LibTorch with "
+                        "CUDA (libtorch_cuda in ${torch_lib}). Use -DDEEPSCALE_WITH_CUDA=OFF for a CPU build.")
   endif()
 endif()
 if(DEEPSCALE_CUDA_ENABLED)
   add_library(deepscale_torch_cuda INTERFACE)
-  target_link_libraries(deepscale_torch_cuda INTERFACE deepscale_torch_cpu CUDA::cudart
-    -Wl,--no-as-needed ${torch_lib}/libtorch_cuda.so -Wl,--as-needed ${torch_lib}/libc10_cuda.so)
+  target_link_libraries(deepscale_torch_cuda INTERFACE deepscale_torch_cpu CUDA::cudart)
+  if(UNIX)  # a program that names no symbol of libtorch_cuda needs it all the same: loading it registers the kernels
+    target_link_libraries(deepscale_torch_cuda INTERFACE -Wl,--no-as-needed ${torch_cuda_library} -Wl,--as-needed ${c10_cuda_library})
+  else()
+    target_link_libraries(deepscale_torch_cuda INTERFACE ${torch_cuda_library} ${c10_cuda_library})
+  endif()
 endif()
 message(STATUS "CUDA: ${DEEPSCALE_CUDA_ENABLED}")

@@ -1,0 +1,75 @@
+# Fetches wheels from PyPI by exact version and SHA-256: the only thing that configuring may download. Also a script:
+#   cmake -DREQUIREMENT=name==1.2.3 -DSHA256=... -DINTO=folder -P cmake/PinnedWheel.cmake
+if(DEFINED ENV{DEEPSCALE_CACHE_DIR})
+  set(default_cache $ENV{DEEPSCALE_CACHE_DIR})
+elseif(DEFINED ENV{XDG_CACHE_HOME})
+  set(default_cache $ENV{XDG_CACHE_HOME}/deepscale)
+elseif(DEFINED ENV{HOME})
+  set(default_cache $ENV{HOME}/.cache/deepscale)
+else()
+  set(default_cache ${CMAKE_BINARY_DIR}/cache)
+endif()
+set(DEEPSCALE_CACHE_DIR ${default_cache} CACHE PATH "Where fetched wheels are unpacked")
+
+# The first Python that has pip: a virtual environment or a pyenv shim in PATH may have none.
+function(deepscale_find_pip out)
+  foreach(python python3 python /usr/bin/python3)
+    execute_process(COMMAND ${python} -m pip --version RESULT_VARIABLE failed OUTPUT_QUIET ERROR_QUIET)
+    if(failed EQUAL 0)
+      set(${out} ${python} -m pip PARENT_SCOPE)
+      return()
+    endif()
+  endforeach()
+  message(FATAL_ERROR "No python3 with pip was found to fetch wheels with. Run ./build.sh deps (or install python3-pip).")
+endfunction()
+
+# deepscale_download_wheel(name==version sha256 folder out): puts the wheel into the folder and its path into `out`.
+function(deepscale_download_wheel requirement sha256 folder out)
+  deepscale_find_pip(pip)
+  file(REMOVE_RECURSE ${folder})
+  file(MAKE_DIRECTORY ${folder})
+  message(STATUS "Fetching ${requirement} into ${folder}")
+  execute_process(
+    COMMAND ${pip} download --quiet --no-deps --only-binary :all: --implementation cp --python-version 3.11
+            --platform manylinux_2_28_x86_64 --platform manylinux_2_25_x86_64 --platform manylinux_2_17_x86_64
+            --platform manylinux2014_x86_64 --dest ${folder} ${requirement}
+    RESULT_VARIABLE failed ERROR_VARIABLE why)
+  file(GLOB wheel ${folder}/*.whl)
+  if(failed OR NOT wheel)
+    file(REMOVE_RECURSE ${folder})
+    message(FATAL_ERROR "pip could not fetch ${requirement} from PyPI. docs/building.md says how to build without a network.\n${why}")
+  endif()
+  file(SHA256 ${wheel} digest)
+  if(NOT digest STREQUAL sha256)
+    file(REMOVE_RECURSE ${folder})
+    message(FATAL_ERROR "${requirement}: the fetched file has SHA-256 ${digest}, expected ${sha256}. It was deleted; nothing was used.")
+  endif()
+  set(${out} ${wheel} PARENT_SCOPE)
+endfunction()
+
+# deepscale_cached_wheels(name out requirement sha256 [requirement sha256]...): the folder in the cache into which these wheels are unpacked,
+# filled on the first use. Several builds may ask at once, and an interrupted one leaves nothing that counts.
+function(deepscale_cached_wheels name out)
+  set(folder ${DEEPSCALE_CACHE_DIR}/${name})
+  set(${out} ${folder} PARENT_SCOPE)
+  if(EXISTS ${folder}/.complete)
+    return()
+  endif()
+  file(LOCK ${DEEPSCALE_CACHE_DIR} DIRECTORY GUARD FUNCTION)
+  if(EXISTS ${folder}/.complete)
+    return()
+  endif()
+  file(REMOVE_RECURSE ${folder})
+  set(wheels ${ARGN})
+  while(wheels)
+    list(POP_FRONT wheels requirement sha256)
+    deepscale_download_wheel(${requirement} ${sha256} ${folder}.download wheel)
+    file(ARCHIVE_EXTRACT INPUT ${wheel} DESTINATION ${folder})
+    file(REMOVE_RECURSE ${folder}.download)
+  endwhile()
+  file(TOUCH ${folder}/.complete)
+endfunction()
+
+if(CMAKE_SCRIPT_MODE_FILE STREQUAL CMAKE_CURRENT_LIST_FILE)
+  deepscale_download_wheel(${REQUIREMENT} ${SHA256} ${INTO} wheel)
+endif()
