@@ -1,0 +1,6 @@
+// All that a program needs to train with DeepScale: Engine, Config, initialize().
+#pragma once
+
+#include "comm/base/error.h"
+#include "runtime/config/config.h"
+#include "runtime/engine/engine.h"

@@ -1,0 +1,22 @@
+// The compute device of a rank. device_cpu.cc or device_cuda.cc implements it, chosen by CMake.
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <string>
+
+#include "comm/base/world_layout.h"
+
+namespace deepscale {
+
+struct DeviceChoice {
+  c10::Device device;
+  std::string reason;  // one line for the log: "cuda:1 (2 devices)", "CPU: this build is without CUDA"
+};
+
+// The local rank's CUDA device where the build has CUDA and a device is there, else the CPU. More local ranks
+// than devices: the devices are shared round robin, and the reason says so. Makes the CUDA device current for
+// the calling thread.
+DeviceChoice choose_device(const WorldLayout& layout);
+
+}  // namespace deepscale

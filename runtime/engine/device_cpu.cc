@@ -1,0 +1,9 @@
+#include "runtime/engine/device.h"
+
+namespace deepscale {
+
+DeviceChoice choose_device(const WorldLayout&) {
+  return {c10::Device(c10::kCPU), "CPU: this build is without CUDA"};
+}
+
+}  // namespace deepscale

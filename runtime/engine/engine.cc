@@ -1,0 +1,257 @@
+#include "runtime/engine/engine.h"
+
+#include <fmt/core.h>
+#include <torch/torch.h>
+
+#include <cmath>
+
+#include "comm/base/error.h"
+#include "runtime/engine/device.h"
+#include "runtime/engine/optimizer.h"
+#include "runtime/engine/tensor_collectives.h"
+#include "runtime/engine/zero_stage.h"
+#include "runtime/schedule/learning_rate.h"
+#include "runtime/schedule/loss_scaler.h"
+
+namespace deepscale {
+
+namespace {
+
+OptimizerConfig choose_optimizer(const Config& config, const std::optional<OptimizerConfig>& from_program) {
+  if (config.optimizer) return *config.optimizer;
+  if (from_program) return *from_program;
+  throw Error(ErrorCode::kInvalidArgument,
+              "no optimizer: add an \"optimizer\" section to the config, for example {\"type\": \"AdamW\", "
+              "\"params\": {\"lr\": "
+              "1e-3}}, or set InitializeOptions::optimizer");
+}
+
+std::shared_ptr<Communicator> require_communicator(const InitializeOptions& options) {
+  if (options.communicator) return options.communicator;
+  if (options.layout.world_size == 1) return make_single_communicator();
+  throw Error(
+      ErrorCode::kInvalidArgument,
+      fmt::format("a world of {} ranks needs InitializeOptions::communicator", options.layout.world_size));
+}
+
+std::vector<at::Tensor> masters_of(ZeroStage& stage) {
+  std::vector<at::Tensor> masters;
+  for (const Segment& segment : stage.segments()) masters.push_back(segment.master);
+  return masters;
+}
+
+double squared_norm(const std::vector<at::Tensor>& tensors) {
+  if (tensors.empty()) return 0.0;
+  const std::vector<at::Tensor> norms = at::_foreach_norm(tensors, 2, at::kFloat);
+  return at::stack(norms).to(at::kDouble).square().sum().item<double>();
+}
+
+}  // namespace
+
+struct Engine::Parts {
+  Parts(std::shared_ptr<torch::nn::Module> module, const Config& config, InitializeOptions options);
+
+  double global_norm();
+  bool needs_norm() const { return config.gradient_clipping > 0.0 || config.check_gradient_overflow; }
+  double gradient_divisor() const;
+  StepResult update();
+  void log_progress();
+  void log_skipped_step(double attempted_scale);
+
+  std::shared_ptr<torch::nn::Module> module;
+  Config config;
+  Logger logger;
+  TensorCollectives collectives;
+  torch::Device device = torch::kCPU;
+  torch::Dtype dtype = torch::kFloat;
+  std::unique_ptr<ZeroStage> stage;
+  OptimizerConfig optimizer_config;
+  std::unique_ptr<Optimizer> optimizer;
+  LearningRateSchedule schedule;
+  LossScaler loss_scaler;
+
+  std::int64_t micro_steps = 0;
+  std::int64_t global_steps = 0;
+  std::int64_t skipped_steps = 0;
+  bool has_gradients = false;  // backward() ran in this micro step
+  std::optional<double> norm;
+};
+
+Engine::Parts::Parts(std::shared_ptr<torch::nn::Module> module, const Config& config,
+                     InitializeOptions options)
+    : module(std::move(module)),
+      config(config),
+      logger(options.layout.rank == 0 ? options.logger : Logger()),
+      collectives(require_communicator(options)),
+      dtype(to_scalar_type(config.dtype)),
+      optimizer_config(choose_optimizer(config, options.optimizer)),
+      schedule(config.scheduler, optimizer_config.lr),
+      loss_scaler(config.dtype == DType::kFloat16 ? config.loss_scale : LossScaleConfig{.loss_scale = 1.0}) {
+  if (options.device) {
+    device = *options.device;
+  } else {
+    const DeviceChoice choice = choose_device(options.layout);
+    device = choice.device;
+    logger.info("device: {}", choice.reason);
+  }
+  stage = make_zero_stage(
+      ModelTensors::of(*this->module), collectives,
+      {.stage = config.zero.stage,
+       .dtype = dtype,
+       .gradient_dtype = to_scalar_type(config.gradient_accumulation_dtype.value_or(config.dtype)),
+       .device = device,
+       .bucket_numel = config.zero.reduce_bucket_size});
+  optimizer = std::make_unique<Optimizer>(optimizer_config, masters_of(*stage));
+  stage->clear_gradients();
+}
+
+double Engine::Parts::global_norm() {
+  at::NoGradGuard no_grad;
+  at::Tensor squared = at::full({1}, squared_norm(stage->owned_gradients()), at::TensorOptions(at::kFloat));
+  collectives.all_reduce(squared, ReduceOp::kSum).wait();
+  return std::sqrt(squared.item<double>()) / loss_scaler.scale();
+}
+
+// Loss scale and clipping in one factor, so that the optimizer touches each gradient once.
+double Engine::Parts::gradient_divisor() const {
+  double divisor = loss_scaler.scale();
+  if (config.gradient_clipping > 0.0) divisor *= std::max(1.0, (*norm + 1e-6) / config.gradient_clipping);
+  return divisor;
+}
+
+StepResult Engine::Parts::update() {
+  norm = needs_norm() ? std::optional<double>(global_norm()) : std::nullopt;
+  // The norm is the same number on every rank, and not finite when any rank has an infinite or undefined
+  // gradient.
+  const bool overflow = config.check_gradient_overflow && !std::isfinite(*norm);
+  const double attempted_scale = loss_scaler.scale();
+  if (!overflow) {
+    const std::int64_t update = global_steps - skipped_steps;
+    optimizer->step(stage->segments(),
+                    {.learning_rate = schedule.learning_rate(update),
+                     .beta1 = schedule.momentum(update).value_or(optimizer_config.betas[0]),
+                     .gradient_divisor = gradient_divisor()});
+    stage->publish_parameters();
+  }
+  if (config.dtype == DType::kFloat16) loss_scaler.update(overflow);
+  stage->clear_gradients();
+  ++global_steps;
+  if (overflow) {
+    ++skipped_steps;
+    log_skipped_step(attempted_scale);
+  }
+  log_progress();
+  return overflow ? StepResult::kSkipped : StepResult::kUpdated;
+}
+
+void Engine::Parts::log_skipped_step(double attempted_scale) {
+  if (config.dtype == DType::kFloat16) {
+    logger.info("step {}: gradient overflow, step skipped; loss scale {} -> {}", global_steps,
+                attempted_scale, loss_scaler.scale());
+  } else {
+    logger.warning("step {}: a gradient is infinite or not a number, step skipped", global_steps);
+  }
+}
+
+void Engine::Parts::log_progress() {
+  if (config.steps_per_print <= 0 || global_steps % config.steps_per_print != 0) return;
+  logger.info("step={}, skipped={}, lr={:.6g}, loss scale={}", global_steps, skipped_steps,
+              schedule.learning_rate(global_steps - skipped_steps), loss_scaler.scale());
+}
+
+Engine::Engine(std::shared_ptr<torch::nn::Module> module, torch::nn::AnyModule callable, const Config& config,
+               InitializeOptions options)
+    : callable_(std::move(callable)),
+      parts_(std::make_unique<Parts>(std::move(module), config, std::move(options))) {}
+
+Engine::~Engine() = default;
+
+torch::Tensor Engine::place(torch::Tensor input) const {
+  if (!input.defined()) return input;
+  return input.to(parts_->device, input.is_floating_point() ? parts_->dtype : input.scalar_type());
+}
+
+void Engine::backward(const torch::Tensor& loss) {
+  if (!loss.defined() || loss.numel() != 1) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "Engine::backward needs a loss of one element; take its mean or sum first");
+  }
+  if (parts_->has_gradients) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "Engine::backward was called twice in one micro step; call Engine::step after each backward, "
+                "or add the losses");
+  }
+  // In fp32, since a 16-bit loss times the loss scale would overflow.
+  const double factor =
+      parts_->loss_scaler.scale() / static_cast<double>(parts_->config.gradient_accumulation_steps);
+  const torch::Tensor scaled = factor == 1.0 ? loss : loss.to(torch::kFloat) * factor;
+  parts_->stage->begin_backward(is_gradient_accumulation_boundary());
+  scaled.backward();
+  parts_->stage->end_backward();
+  parts_->has_gradients = true;
+}
+
+StepResult Engine::step() {
+  if (!parts_->has_gradients) {
+    throw Error(ErrorCode::kInvalidArgument, "Engine::step was called without a backward before it");
+  }
+  const bool boundary = is_gradient_accumulation_boundary();
+  parts_->has_gradients = false;
+  ++parts_->micro_steps;
+  return boundary ? parts_->update() : StepResult::kAccumulating;
+}
+
+bool Engine::is_gradient_accumulation_boundary() const {
+  return (parts_->micro_steps + 1) % parts_->config.gradient_accumulation_steps == 0;
+}
+
+int Engine::rank() const {
+  return parts_->collectives.rank();
+}
+int Engine::world_size() const {
+  return parts_->collectives.size();
+}
+torch::Device Engine::device() const {
+  return parts_->device;
+}
+torch::Dtype Engine::dtype() const {
+  return parts_->dtype;
+}
+const Config& Engine::config() const {
+  return parts_->config;
+}
+torch::nn::Module& Engine::module() {
+  return *parts_->module;
+}
+Communicator& Engine::communicator() {
+  return parts_->collectives.communicator();
+}
+std::int64_t Engine::global_steps() const {
+  return parts_->global_steps;
+}
+std::int64_t Engine::skipped_steps() const {
+  return parts_->skipped_steps;
+}
+double Engine::learning_rate() const {
+  return parts_->schedule.learning_rate(parts_->global_steps - parts_->skipped_steps);
+}
+double Engine::loss_scale() const {
+  return parts_->loss_scaler.scale();
+}
+std::optional<double> Engine::global_gradient_norm() const {
+  return parts_->norm;
+}
+
+MemoryReport Engine::memory() const {
+  MemoryReport report;
+  report.parameters = parts_->stage->parameter_bytes();
+  report.gradients = parts_->stage->gradient_bytes();
+  report.optimizer_state = parts_->optimizer->state_bytes();
+  if (parts_->dtype != torch::kFloat) {
+    for (const Segment& segment : parts_->stage->segments())
+      report.optimizer_state += static_cast<std::int64_t>(segment.master.nbytes());
+  }
+  return report;
+}
+
+}  // namespace deepscale

@@ -1,0 +1,149 @@
+// Engine: trains an unmodified torch::nn module with ZeRO over the ranks of a job.
+//
+//   auto engine = deepscale::initialize(model, "ds_config.json");
+//   for (auto& batch : *loader) {
+//     auto loss = torch::nn::functional::cross_entropy(engine->forward(batch.data),
+//     batch.target.to(engine->device())); engine->backward(loss); engine->step();
+//   }
+//
+// What it does to the module: parameters and buffers move to engine->device(), floating-point ones become
+// engine->dtype(), and all ranks get rank 0's values. With more than one rank, trainable parameters become
+// views of flat arenas and carry a post-accumulate hook that takes their gradient, so Tensor::grad() is empty
+// after backward(). With one rank there are no hooks, arenas or copies: it is plain LibTorch.
+//
+// The same result at every stage and world size, up to rounding: gradients are averaged over ranks and micro
+// batches. A trainable parameter that got no gradient is stepped with a zero gradient (as DeepSpeed does);
+// freeze what must not move.
+//
+// Threads: one thread calls an Engine. Collective: construction, backward() at an accumulation boundary
+// (stage 2: always), step() at a boundary; all ranks must call them alike. They block until the
+// communicator's timeout at most. Failures: Error; a failed collective (kPeerLost, kTimeout, kAborted) is
+// final for the Engine. The module outlives nothing: the Engine shares it.
+//
+// Follows "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models" (Rajbhandari et al., 2020).
+#pragma once
+
+#include <torch/nn/modules/container/any.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "comm/base/environment.h"
+#include "comm/base/log.h"
+#include "comm/communicator.h"
+#include "runtime/config/config.h"
+
+namespace deepscale {
+
+// Bytes that this rank holds for the model now.
+struct MemoryReport {
+  std::int64_t parameters = 0;       // in dtype(), as the model reads them
+  std::int64_t gradients = 0;        // kept between backward() and step()
+  std::int64_t optimizer_state = 0;  // moments, and fp32 master weights where dtype() is 16-bit
+};
+
+enum class StepResult {
+  kAccumulating,  // not at a gradient accumulation boundary; nothing was updated
+  kUpdated,
+  kSkipped,  // a gradient overflowed on some rank; no rank updated, the loss scale may have changed
+};
+
+struct InitializeOptions {
+  WorldLayout layout;                          // who this rank is
+  std::shared_ptr<Communicator> communicator;  // of all ranks; null is allowed for a world of one
+  std::optional<OptimizerConfig> optimizer;    // used when the config names none
+  std::optional<torch::Device>
+      device;  // empty: the local rank's CUDA device where there is one, else the CPU
+  Logger logger = Logger("deepscale", LogLevel::kInfo);  // rank 0 writes to it
+};
+
+class Engine {
+ public:
+  Engine(std::shared_ptr<torch::nn::Module> module, torch::nn::AnyModule callable, const Config& config,
+         InitializeOptions options);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // The module's own forward(), after moving tensor arguments to device() and floating-point ones to dtype().
+  template <typename Return = torch::Tensor, typename... Inputs>
+  Return forward(Inputs&&... inputs) {
+    return callable_.forward<Return>(place(std::forward<Inputs>(inputs))...);
+  }
+
+  // Runs autograd from the scalar `loss` of this rank's micro batch, and starts the reduction of gradients
+  // while autograd goes on. The loss is divided by gradient_accumulation_steps and multiplied by the loss
+  // scale here, not by the caller.
+  void backward(const torch::Tensor& loss);
+
+  // Ends the micro step. At a boundary: overflow vote, clipping by global norm, optimizer, parameters to all
+  // ranks, next learning rate.
+  StepResult step();
+
+  bool is_gradient_accumulation_boundary() const;
+
+  int rank() const;
+  int world_size() const;
+  torch::Device device() const;
+  torch::Dtype dtype() const;
+  const Config& config() const;
+  torch::nn::Module& module();
+  Communicator& communicator();
+
+  std::int64_t global_steps() const;  // boundaries passed, skipped ones included
+  std::int64_t skipped_steps() const;
+  double learning_rate() const;  // of the next update
+  double loss_scale() const;     // 1 unless fp16
+  // L2 norm over all parameters and ranks before clipping, of the last boundary; empty before, and where
+  // neither clipping nor an overflow check needs it.
+  std::optional<double> global_gradient_norm() const;
+  MemoryReport memory() const;
+
+ private:
+  struct Parts;
+
+  torch::Tensor place(torch::Tensor input) const;
+  template <typename T>
+  std::enable_if_t<!std::is_convertible_v<T, torch::Tensor>, T&&> place(T&& input) const {
+    return std::forward<T>(input);
+  }
+
+  torch::nn::AnyModule callable_;
+  std::unique_ptr<Parts> parts_;
+};
+
+// With a Config and a communicator at hand. `Module` is a torch::nn::Module with a forward(), held by a
+// shared_ptr or a ModuleHolder.
+template <typename Module>
+std::unique_ptr<Engine> initialize(std::shared_ptr<Module> module, const Config& config,
+                                   InitializeOptions options) {
+  return std::make_unique<Engine>(module, torch::nn::AnyModule(module), config, std::move(options));
+}
+
+// What the one-line form does: reads the environment, joins the job (no launcher: a world of one), logs
+// warnings of the config.
+struct JobConfig {
+  Config config;
+  InitializeOptions options;
+};
+JobConfig join_job(const std::string& config_path_or_base64, ConfigContext context = {});
+
+// The usual form: `config` is the path of a ds_config.json, or its base64 text.
+template <typename Module>
+std::unique_ptr<Engine> initialize(std::shared_ptr<Module> module, const std::string& config,
+                                   ConfigContext context = {}) {
+  JobConfig job = join_job(config, std::move(context));
+  return initialize(std::move(module), job.config, std::move(job.options));
+}
+
+template <typename Contained, typename... Arguments>
+std::unique_ptr<Engine> initialize(const torch::nn::ModuleHolder<Contained>& holder,
+                                   Arguments&&... arguments) {
+  return initialize(holder.ptr(), std::forward<Arguments>(arguments)...);
+}
+
+}  // namespace deepscale

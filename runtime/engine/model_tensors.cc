@@ -1,0 +1,44 @@
+#include "runtime/engine/model_tensors.h"
+
+#include <fmt/core.h>
+#include <torch/torch.h>
+
+#include <unordered_set>
+
+#include "comm/base/error.h"
+
+namespace deepscale {
+
+ModelTensors ModelTensors::of(torch::nn::Module& module) {
+  ModelTensors tensors;
+  std::unordered_set<const c10::TensorImpl*> seen;
+  for (const auto& entry : module.named_parameters()) {
+    const at::Tensor& parameter = entry.value();
+    if (!parameter.defined() || !seen.insert(parameter.unsafeGetTensorImpl()).second) continue;
+    if (!parameter.is_leaf()) {
+      throw Error(ErrorCode::kInvalidArgument, fmt::format("parameter '{}' is the result of a computation, "
+                                                           "not a leaf; register it with requires_grad after "
+                                                           "computing it under torch::NoGradGuard",
+                                                           entry.key()));
+    }
+    if (parameter.requires_grad()) {
+      tensors.trainable.push_back(parameter);
+      tensors.trainable_names.push_back(entry.key());
+    } else {
+      tensors.fixed.push_back(parameter);
+    }
+  }
+  for (const at::Tensor& buffer : module.buffers()) {
+    if (buffer.defined() && seen.insert(buffer.unsafeGetTensorImpl()).second) tensors.fixed.push_back(buffer);
+  }
+  return tensors;
+}
+
+void move_in_place(const at::Tensor& tensor, c10::Device device, at::ScalarType floating_dtype) {
+  const at::ScalarType dtype = tensor.is_floating_point() ? floating_dtype : tensor.scalar_type();
+  if (tensor.device() == device && tensor.scalar_type() == dtype) return;
+  at::Tensor handle = tensor;
+  handle.set_data(tensor.detach().to(device, dtype));
+}
+
+}  // namespace deepscale

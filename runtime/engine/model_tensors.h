@@ -1,0 +1,27 @@
+// The tensors of a module, each once, however many names it has.
+#pragma once
+
+#include <torch/nn/module.h>
+
+#include <string>
+#include <vector>
+
+#include "runtime/engine/tensor_collectives.h"
+
+namespace deepscale {
+
+struct ModelTensors {
+  std::vector<at::Tensor>
+      trainable;  // floating-point parameters that require a gradient, in order of registration
+  std::vector<std::string> trainable_names;
+  std::vector<at::Tensor> fixed;  // frozen parameters and buffers
+
+  // Tied parameters (one tensor under several names) appear once. Error(kInvalidArgument) when a parameter is
+  // not a leaf or is empty of storage, naming it.
+  static ModelTensors of(torch::nn::Module& module);
+};
+
+// Moves a tensor that others hold by handle: storage, device and floating dtype change, identity does not.
+void move_in_place(const at::Tensor& tensor, c10::Device device, at::ScalarType floating_dtype);
+
+}  // namespace deepscale

@@ -1,0 +1,74 @@
+#include "runtime/engine/single_process_stage.h"
+
+#include <torch/torch.h>
+
+namespace deepscale {
+
+SingleProcessStage::SingleProcessStage(const ModelTensors& tensors, const ZeroStageOptions& options)
+    : parameters_(tensors.trainable) {
+  for (const at::Tensor& parameter : parameters_) {
+    at::Tensor master = parameter.detach().to(options.device, at::kFloat).contiguous();
+    move_in_place(parameter, options.device, options.dtype);
+    if (!parameter.is_contiguous()) at::Tensor(parameter).set_data(parameter.detach().contiguous());
+    const at::Tensor read_by_model = parameter.detach();
+    if (options.dtype == at::kFloat) master = read_by_model;
+    segments_.push_back({.master = master, .gradient = at::Tensor(), .parameter = read_by_model});
+    if (options.gradient_dtype != options.dtype) {
+      accumulators_.push_back(
+          at::zeros_like(parameter.detach(), parameter.options().dtype(options.gradient_dtype)));
+    }
+  }
+}
+
+void SingleProcessStage::end_backward() {
+  if (!has_accumulators()) return;
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    at::Tensor& gradient = parameters_[i].mutable_grad();
+    if (gradient.defined()) accumulators_[i].add_(gradient);
+    gradient.reset();
+  }
+}
+
+at::Tensor SingleProcessStage::gradient_of(std::size_t index) {
+  if (has_accumulators()) return accumulators_[index];
+  at::Tensor& gradient = parameters_[index].mutable_grad();
+  if (!gradient.defined()) gradient = at::zeros_like(segments_[index].parameter);
+  if (gradient.is_sparse()) gradient = gradient.to_dense();
+  if (!gradient.is_contiguous()) gradient = gradient.contiguous();
+  return gradient;
+}
+
+const std::vector<Segment>& SingleProcessStage::segments() {
+  for (std::size_t i = 0; i < segments_.size(); ++i) segments_[i].gradient = gradient_of(i);
+  return segments_;
+}
+
+std::vector<at::Tensor> SingleProcessStage::owned_gradients() {
+  std::vector<at::Tensor> gradients;
+  for (std::size_t i = 0; i < parameters_.size(); ++i) gradients.push_back(gradient_of(i));
+  return gradients;
+}
+
+void SingleProcessStage::clear_gradients() {
+  for (at::Tensor& parameter : parameters_) parameter.mutable_grad().reset();
+  for (Segment& segment : segments_) segment.gradient.reset();
+  for (at::Tensor& accumulator : accumulators_) accumulator.zero_();
+}
+
+std::int64_t SingleProcessStage::parameter_bytes() const {
+  std::int64_t bytes = 0;
+  for (const at::Tensor& parameter : parameters_) bytes += static_cast<std::int64_t>(parameter.nbytes());
+  return bytes;
+}
+
+std::int64_t SingleProcessStage::gradient_bytes() const {
+  std::int64_t bytes = 0;
+  for (const at::Tensor& accumulator : accumulators_)
+    bytes += static_cast<std::int64_t>(accumulator.nbytes());
+  for (const at::Tensor& parameter : parameters_) {
+    if (parameter.grad().defined()) bytes += static_cast<std::int64_t>(parameter.grad().nbytes());
+  }
+  return bytes;
+}
+
+}  // namespace deepscale

@@ -1,0 +1,116 @@
+#include "runtime/engine/tensor_collectives.h"
+
+#include <fmt/core.h>
+#include <torch/torch.h>
+
+#include "comm/base/error.h"
+
+namespace deepscale {
+
+namespace {
+
+Buffer to_buffer(const at::Tensor& tensor) {
+  if (!tensor.is_contiguous()) {
+    throw Error(ErrorCode::kInternal, "a collective was given a tensor that is not contiguous");
+  }
+  return Buffer{.data = tensor.data_ptr(),
+                .count = tensor.numel(),
+                .dtype = to_dtype(tensor.scalar_type()),
+                .device = tensor.is_cuda() ? DeviceKind::kCuda : DeviceKind::kCpu};
+}
+
+}  // namespace
+
+DType to_dtype(at::ScalarType type) {
+  switch (type) {
+    case at::kFloat:
+      return DType::kFloat32;
+    case at::kBFloat16:
+      return DType::kBFloat16;
+    case at::kHalf:
+      return DType::kFloat16;
+    case at::kInt:
+      return DType::kInt32;
+    case at::kLong:
+      return DType::kInt64;
+    case at::kByte:
+      return DType::kUInt8;
+    case at::kBool:
+      return DType::kUInt8;
+    default:
+      throw Error(ErrorCode::kUnsupported, fmt::format("tensors of type {} cannot be sent between ranks; use "
+                                                       "fp32, bf16, fp16, int32, int64, uint8 or bool",
+                                                       c10::toString(type)));
+  }
+}
+
+at::ScalarType to_scalar_type(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return at::kFloat;
+    case DType::kBFloat16:
+      return at::kBFloat16;
+    case DType::kFloat16:
+      return at::kHalf;
+    case DType::kInt32:
+      return at::kInt;
+    case DType::kInt64:
+      return at::kLong;
+    case DType::kUInt8:
+      return at::kByte;
+  }
+  throw Error(ErrorCode::kInternal, "to_scalar_type: unknown dtype");
+}
+
+void TensorWork::wait() {
+  work_.wait();
+  work_ = Work();
+  if (finish_) finish_();
+  finish_ = nullptr;
+}
+
+TensorCollectives::TensorCollectives(std::shared_ptr<Communicator> communicator)
+    : communicator_(std::move(communicator)) {}
+
+bool TensorCollectives::needs_staging(const at::Tensor& tensor) const {
+  return tensor.is_cuda() && !communicator_->supports(DeviceKind::kCuda);
+}
+
+TensorWork TensorCollectives::all_reduce(at::Tensor tensor, ReduceOp op) {
+  if (!needs_staging(tensor))
+    return TensorWork(communicator_->all_reduce(to_buffer(tensor), op), [tensor] {});
+  const at::Tensor staged = tensor.cpu();
+  return TensorWork(communicator_->all_reduce(to_buffer(staged), op),
+                    [tensor, staged] { tensor.copy_(staged); });
+}
+
+TensorWork TensorCollectives::reduce_scatter(at::Tensor input, at::Tensor output, ReduceOp op) {
+  if (!needs_staging(input)) {
+    return TensorWork(communicator_->reduce_scatter(to_buffer(input), to_buffer(output), op),
+                      [input, output] {});
+  }
+  const at::Tensor staged_input = input.cpu();
+  const at::Tensor staged_output = at::empty_like(output, output.options().device(at::kCPU));
+  return TensorWork(communicator_->reduce_scatter(to_buffer(staged_input), to_buffer(staged_output), op),
+                    [staged_input, staged_output, output] { output.copy_(staged_output); });
+}
+
+TensorWork TensorCollectives::all_gather(at::Tensor input, at::Tensor output) {
+  if (!needs_staging(output)) {
+    return TensorWork(communicator_->all_gather(to_buffer(input), to_buffer(output)), [input, output] {});
+  }
+  const at::Tensor staged_input = input.cpu();
+  const at::Tensor staged_output = at::empty_like(output, output.options().device(at::kCPU));
+  return TensorWork(communicator_->all_gather(to_buffer(staged_input), to_buffer(staged_output)),
+                    [staged_input, staged_output, output] { output.copy_(staged_output); });
+}
+
+TensorWork TensorCollectives::broadcast(at::Tensor tensor, int root) {
+  if (!needs_staging(tensor))
+    return TensorWork(communicator_->broadcast(to_buffer(tensor), root), [tensor] {});
+  const at::Tensor staged = tensor.cpu();
+  return TensorWork(communicator_->broadcast(to_buffer(staged), root),
+                    [tensor, staged] { tensor.copy_(staged); });
+}
+
+}  // namespace deepscale

@@ -1,0 +1,63 @@
+#include "runtime/engine/zero_stage.h"
+
+#include <fmt/core.h>
+#include <torch/torch.h>
+
+#include <algorithm>
+
+#include "comm/base/error.h"
+#include "runtime/engine/gradient_partition_stage.h"
+#include "runtime/engine/single_process_stage.h"
+#include "runtime/engine/whole_gradient_stage.h"
+
+namespace deepscale {
+
+namespace {
+
+// Buckets are at most reduce_bucket_size, and small enough that the first ones travel while autograd still
+// works: DeepSpeed's default of 5e8 elements would put most models into one bucket, with no overlap and no
+// saving at stage 2.
+constexpr std::int64_t kBucketsPerModel = 8;
+constexpr std::int64_t kSmallBucketNumel = 1 << 20;
+
+std::int64_t choose_bucket_numel(const ModelTensors& tensors, std::int64_t requested) {
+  std::int64_t total = 0;
+  for (const at::Tensor& parameter : tensors.trainable) total += parameter.numel();
+  return std::min(requested, std::max(total / kBucketsPerModel, kSmallBucketNumel));
+}
+
+void take_fixed_tensors(const ModelTensors& tensors, TensorCollectives& collectives,
+                        const ZeroStageOptions& options) {
+  for (const at::Tensor& tensor : tensors.fixed) {
+    move_in_place(tensor, options.device, options.dtype);
+    const at::Tensor values = tensor.detach().contiguous();
+    collectives.broadcast(values, 0).wait();
+    if (!values.is_alias_of(tensor)) tensor.detach().copy_(values);
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<ZeroStage> make_zero_stage(const ModelTensors& tensors, TensorCollectives& collectives,
+                                           const ZeroStageOptions& options) {
+  at::NoGradGuard no_grad;
+  for (at::Tensor parameter : tensors.trainable) parameter.mutable_grad().reset();
+  take_fixed_tensors(tensors, collectives, options);
+  if (collectives.size() == 1) return std::make_unique<SingleProcessStage>(tensors, options);
+  ZeroStageOptions sized = options;
+  sized.bucket_numel = choose_bucket_numel(tensors, options.bucket_numel);
+  switch (options.stage) {
+    case 0:
+      return std::make_unique<DataParallelStage>(tensors, collectives, sized);
+    case 1:
+      return std::make_unique<OptimizerPartitionStage>(tensors, collectives, sized);
+    case 2:
+      return std::make_unique<GradientPartitionStage>(tensors, collectives, sized);
+    default:
+      throw Error(ErrorCode::kUnsupported,
+                  fmt::format("zero_optimization.stage {} is not in this version of DeepScale; use 0, 1 or 2",
+                              options.stage));
+  }
+}
+
+}  // namespace deepscale

@@ -1,0 +1,58 @@
+// How the parameters, gradients and masters of a model lie on this rank, and what travels between the ranks:
+// the part of training in which ZeRO's stages differ. The Engine drives a stage through these steps, once per
+// optimizer step:
+//
+//   { begin_backward -> autograd runs, gradients are taken -> end_backward }  per micro batch
+//   owned_gradients (for the norm) -> segments (for the optimizer) -> publish_parameters -> clear_gradients
+//
+//   stage                  parameters   gradients           optimizer runs on
+//   single process         the module's the module's        every parameter
+//   0 (data parallel)      arena        arena, all-reduced  the whole arena, on every rank
+//   1                      arena        arena, reduced      this rank's slice of every bucket
+//   2                      arena        this rank's slices  this rank's slice of every bucket
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "runtime/engine/model_tensors.h"
+#include "runtime/engine/optimizer.h"
+#include "runtime/engine/tensor_collectives.h"
+
+namespace deepscale {
+
+class ZeroStage {
+ public:
+  virtual ~ZeroStage() = default;
+
+  // `boundary`: gradients of this and the earlier micro batches are complete after this pass.
+  virtual void begin_backward(bool boundary) = 0;
+  // Waits for all reductions that the pass started.
+  virtual void end_backward() = 0;
+
+  // What this rank's optimizer updates. Gradients are valid after end_backward() of a boundary.
+  virtual const std::vector<Segment>& segments() = 0;
+  // Pieces that cover every gradient element once over all ranks together.
+  virtual std::vector<at::Tensor> owned_gradients() = 0;
+  // Gives every rank the updated parameters.
+  virtual void publish_parameters() = 0;
+  virtual void clear_gradients() = 0;
+
+  virtual std::int64_t parameter_bytes() const = 0;
+  virtual std::int64_t gradient_bytes() const = 0;
+};
+
+struct ZeroStageOptions {
+  int stage = 0;
+  at::ScalarType dtype = at::kFloat;           // of parameters and computation
+  at::ScalarType gradient_dtype = at::kFloat;  // of accumulated gradients
+  c10::Device device = c10::Device(c10::kCPU);
+  std::int64_t bucket_numel = 500'000'000;
+};
+
+// Takes over the tensors: moves them to device and dtype, gives all ranks rank 0's values. Collective.
+std::unique_ptr<ZeroStage> make_zero_stage(const ModelTensors& tensors, TensorCollectives& collectives,
+                                           const ZeroStageOptions& options);
+
+}  // namespace deepscale
