@@ -27,7 +27,8 @@ std::optional<std::int64_t> Environment::get_integer(std::string_view name) cons
   const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (failure != std::errc() || end != text.data() + text.size()) {
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("environment variable {}='{}' is not a whole number; unset it or correct it", name, text));
+                fmt::format("environment variable {}='{}' is not a whole number; unset it or correct it",
+                            name, text));
   }
   return value;
 }

@@ -4,7 +4,9 @@
 
 namespace deepscale {
 
-bool Environment::NameLess::operator()(std::string_view left, std::string_view right) const { return left < right; }
+bool Environment::NameLess::operator()(std::string_view left, std::string_view right) const {
+  return left < right;
+}
 
 Environment Environment::of_process() {
   Environment environment;

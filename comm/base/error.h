@@ -1,7 +1,8 @@
 // The one exception type of DeepScale.
 //
-// An Error carries a code, for programs, and a message, for people: what failed, where (host, rank, file, key path), why
-// (the system's own text) and what to try. Threads and callbacks hand errors to their owner; destructors do not throw.
+// An Error carries a code, for programs, and a message, for people: what failed, where (host, rank, file, key
+// path), why (the system's own text) and what to try. Threads and callbacks hand errors to their owner;
+// destructors do not throw.
 #pragma once
 
 #include <stdexcept>

@@ -32,11 +32,20 @@ Logger::Logger(std::string_view name, LogLevel level) : sink_(std::make_shared<S
 
 void Logger::write(LogLevel level, const std::string& line) const {
   switch (level) {
-    case LogLevel::kDebug: sink_->logger.debug(line); break;
-    case LogLevel::kInfo: sink_->logger.info(line); break;
-    case LogLevel::kWarning: sink_->logger.warn(line); break;
-    case LogLevel::kError: sink_->logger.error(line); break;
-    case LogLevel::kOff: break;
+    case LogLevel::kDebug:
+      sink_->logger.debug(line);
+      break;
+    case LogLevel::kInfo:
+      sink_->logger.info(line);
+      break;
+    case LogLevel::kWarning:
+      sink_->logger.warn(line);
+      break;
+    case LogLevel::kError:
+      sink_->logger.error(line);
+      break;
+    case LogLevel::kOff:
+      break;
   }
 }
 

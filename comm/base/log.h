@@ -1,7 +1,8 @@
-// Log lines of the libraries, on stderr, through spdlog. Programs' own output is not a log and does not go here.
+// Log lines of the libraries, on stderr, through spdlog. Programs' own output is not a log and does not go
+// here.
 //
-// A Logger is a value that is cheap to copy and may be used from any thread; it is passed to whoever logs. Its level is
-// fixed when it is made. Writing never throws and does not block beyond the write itself.
+// A Logger is a value that is cheap to copy and may be used from any thread; it is passed to whoever logs.
+// Its level is fixed when it is made. Writing never throws and does not block beyond the write itself.
 #pragma once
 
 #include <fmt/core.h>
@@ -35,7 +36,8 @@ class Logger {
   }
   template <typename... Args>
   void warning(fmt::format_string<Args...> format, Args&&... args) const {
-    if (enabled(LogLevel::kWarning)) write(LogLevel::kWarning, fmt::format(format, std::forward<Args>(args)...));
+    if (enabled(LogLevel::kWarning))
+      write(LogLevel::kWarning, fmt::format(format, std::forward<Args>(args)...));
   }
   template <typename... Args>
   void error(fmt::format_string<Args...> format, Args&&... args) const {

@@ -21,14 +21,19 @@ struct Names {
   const char* node_count;
 };
 
-constexpr Names kEnvironmentNames{StartedBy::kEnvironment, "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE",
-                                  "GROUP_RANK", "GROUP_WORLD_SIZE"};
-constexpr Names kOpenMpiNames{StartedBy::kOpenMpi, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE",
-                              "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE",
-                              nullptr, nullptr};
-constexpr Names kPmiNames{StartedBy::kPmi, "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", nullptr, nullptr};
-constexpr Names kSlurmNames{StartedBy::kSlurm, "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", nullptr,
-                            "SLURM_NODEID", "SLURM_NNODES"};
+constexpr Names kEnvironmentNames{StartedBy::kEnvironment, "RANK",       "WORLD_SIZE",      "LOCAL_RANK",
+                                  "LOCAL_WORLD_SIZE",      "GROUP_RANK", "GROUP_WORLD_SIZE"};
+constexpr Names kOpenMpiNames{StartedBy::kOpenMpi,
+                              "OMPI_COMM_WORLD_RANK",
+                              "OMPI_COMM_WORLD_SIZE",
+                              "OMPI_COMM_WORLD_LOCAL_RANK",
+                              "OMPI_COMM_WORLD_LOCAL_SIZE",
+                              nullptr,
+                              nullptr};
+constexpr Names kPmiNames{StartedBy::kPmi,   "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID",
+                          "MPI_LOCALNRANKS", nullptr,    nullptr};
+constexpr Names kSlurmNames{StartedBy::kSlurm, "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID",
+                            nullptr,           "SLURM_NODEID", "SLURM_NNODES"};
 
 int read(const Environment& environment, const char* name, int fallback) {
   if (name == nullptr) return fallback;
@@ -37,9 +42,10 @@ int read(const Environment& environment, const char* name, int fallback) {
 
 void require_inside(const char* name, int value, const char* size_name, int size) {
   if (size >= 1 && value >= 0 && value < size) return;
-  throw Error(ErrorCode::kInvalidArgument,
-              fmt::format("the environment says {}={} and {}={}; a rank counts from 0 and is smaller than its size",
-                          name, value, size_name, size));
+  throw Error(
+      ErrorCode::kInvalidArgument,
+      fmt::format("the environment says {}={} and {}={}; a rank counts from 0 and is smaller than its size",
+                  name, value, size_name, size));
 }
 
 const Names* find_names(const Environment& environment) {
@@ -55,12 +61,18 @@ const Names* find_names(const Environment& environment) {
 
 const char* started_by_name(StartedBy who) {
   switch (who) {
-    case StartedBy::kNobody: return "no launcher";
-    case StartedBy::kDeepScale: return "deepscale";
-    case StartedBy::kEnvironment: return "RANK and WORLD_SIZE";
-    case StartedBy::kOpenMpi: return "Open MPI";
-    case StartedBy::kPmi: return "PMI";
-    case StartedBy::kSlurm: return "Slurm";
+    case StartedBy::kNobody:
+      return "no launcher";
+    case StartedBy::kDeepScale:
+      return "deepscale";
+    case StartedBy::kEnvironment:
+      return "RANK and WORLD_SIZE";
+    case StartedBy::kOpenMpi:
+      return "Open MPI";
+    case StartedBy::kPmi:
+      return "PMI";
+    case StartedBy::kSlurm:
+      return "Slurm";
   }
   return "unknown";
 }
@@ -81,7 +93,8 @@ WorldLayout WorldLayout::from_environment(const Environment& environment) {
   }
   if (!environment.has(names->rank) || !environment.has(names->world_size)) {
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("the environment has only one of {} and {}; set both or neither", names->rank, names->world_size));
+                fmt::format("the environment has only one of {} and {}; set both or neither", names->rank,
+                            names->world_size));
   }
   layout.rank = read(environment, names->rank, 0);
   layout.world_size = read(environment, names->world_size, 1);
