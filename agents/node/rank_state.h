@@ -1,16 +1,13 @@
 // The life of a rank, as an explicit and checked table.
 //
-//   Planned --> Spawning --> Started --> Joined --> Running --> Stopping --> Killing --> Exited
-//      |           |            |___________________^  \____________^ ^________^  ^
-//      |           v            a rank without a link is Running at once          any state after Spawning
-//      |      SpawnFailed                                                         may go to Exited or Lost
-//      `-> Exited  (never started: the job was stopped before its turn)
+//   Planned --> Spawning --> Started --> Joined --> Running --> Stopping --> Killing --> Exited | Lost
+//      |           |            `--------------------^
+//      |           `-> SpawnFailed   (no link to wait for)
+//      `-> Exited    (never started: the job was stopped before its turn)
 //
-// From Started on, every state may also go straight to Stopping and Killing. Exited, SpawnFailed and Lost are
-// final. A value; no thread rules.
+// Besides, from Started on: every state may go straight to a later one of Stopping, Killing, Exited and Lost.
+// Exited, SpawnFailed and Lost are final.
 #pragma once
-
-#include <array>
 
 namespace deepscale {
 
@@ -31,7 +28,7 @@ const char* rank_state_name(RankState state);  // "planned", "spawning", ...
 bool is_final(RankState state);
 bool may_follow(RankState from, RankState to);
 
-// Holds one state and lets it change only along the table; Error(kInternal) names both states otherwise.
+// Holds one state and lets it change only along the table; else Error(kInternal) that names both states.
 class RankStateMachine {
  public:
   RankState state() const { return state_; }

@@ -15,8 +15,7 @@ namespace deepscale {
 struct ExitStatus {
   enum class How {
     kNotStarted,   // nobody tried: another rank could not be started, or the job was stopped before
-    kSpawnFailed,  // the system refused to start it; `detail` says why, `code` is the errno (Windows: the
-                   // system error)
+    kSpawnFailed,  // the system refused to start it; `code`: 127 when there is no such program, else 126
     kExited,       // ended by itself; `code` is its exit code
     kSignalled,    // ended by a signal; `code` is the signal
     kCrashed,      // Windows: ended by an exception; `code` is the NTSTATUS

@@ -1,0 +1,313 @@
+#include "agents/node/node_agent.h"
+
+#include <algorithm>
+#include <array>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <deque>
+#include <utility>
+
+#include "agents/node/line_splitter.h"
+#include "comm/base/error.h"
+
+namespace deepscale {
+namespace {
+
+namespace asio = boost::asio;
+
+constexpr std::size_t kMaxErrorLineBytes = 4096;
+
+// The last lines of a stream.
+class LastLines {
+ public:
+  explicit LastLines(std::size_t count) : count_(count) {}
+
+  void add(const LineSplitter::Piece& piece) {
+    if (piece.is_start) lines_.emplace_back();
+    if (lines_.size() > count_) lines_.pop_front();
+    if (lines_.empty()) return;
+    std::string& line = lines_.back();
+    line += piece.text.substr(0, kMaxErrorLineBytes - std::min(line.size(), kMaxErrorLineBytes));
+  }
+  std::vector<std::string> take() {
+    return {std::make_move_iterator(lines_.begin()), std::make_move_iterator(lines_.end())};
+  }
+
+ private:
+  std::size_t count_;
+  std::deque<std::string> lines_;
+};
+
+}  // namespace
+
+class NodeAgent::Implementation : public std::enable_shared_from_this<Implementation> {
+ public:
+  Implementation(asio::io_context& io, std::vector<RankCommand> commands, NodeListener& listener,
+                 NodeAgentOptions options);
+
+  void start();
+  void request_stop(StopSignal signal);
+  void kill_now();
+  void pause_output();
+  void resume_output();
+  void abandon();
+
+ private:
+  struct Rank {
+    Rank(RankCommand rank_command, const NodeAgentOptions& options)
+        : command(std::move(rank_command)),
+          splitters{LineSplitter(options.max_line_bytes), LineSplitter(options.max_line_bytes)},
+          last_error_lines(options.kept_error_lines) {
+      result.rank = command.rank;
+      result.local_rank = command.local_rank;
+    }
+    // It was started, and something of it may still be there.
+    bool is_here() const { return process != nullptr; }
+    bool is_running() const { return is_here() && !is_final(life.state()); }
+
+    RankCommand command;
+    RankStateMachine life;
+    std::unique_ptr<ChildProcess> process;
+    std::array<LineSplitter, 2> splitters;  // by OutputStream
+    LastLines last_error_lines;
+    RankResult result;
+  };
+
+  void spawn(Rank& rank);
+  void take_output(Rank& rank, OutputStream stream, std::string_view bytes);
+  LineSplitter::Sink line_sink(Rank& rank, OutputStream stream);
+  void rank_ended(Rank& rank, const ExitStatus& status);
+  void rank_gone(Rank& rank);
+  void note_failure(const Rank& rank);
+  void begin_teardown(StopSignal signal);
+  void ask_to_stop(Rank& rank, StopSignal signal);
+  void kill(Rank& rank);
+  void kill_all();
+  void move(Rank& rank, RankState next);
+  void finish_when_all_are_gone();
+
+  asio::io_context& io_;
+  NodeListener& listener_;
+  const NodeAgentOptions options_;
+  std::deque<Rank> ranks_;  // a deque keeps addresses: the callbacks of the processes hold them
+  asio::steady_timer deadline_;
+  NodeResult result_;
+  Clock::time_point started_at_;
+  bool is_started_ = false;
+  bool is_stopping_ = false;
+  bool is_finished_ = false;  // on_finished was posted, or nobody listens any more
+  bool is_abandoned_ = false;
+};
+
+NodeAgent::Implementation::Implementation(asio::io_context& io, std::vector<RankCommand> commands,
+                                          NodeListener& listener, NodeAgentOptions options)
+    : io_(io), listener_(listener), options_(options), deadline_(io) {
+  for (RankCommand& command : commands) ranks_.emplace_back(std::move(command), options_);
+}
+
+// Start.
+
+void NodeAgent::Implementation::start() {
+  started_at_ = Clock::now();
+  for (Rank& rank : ranks_) {
+    if (is_stopping_) {
+      move(rank, RankState::kExited);
+    } else {
+      spawn(rank);
+    }
+  }
+  is_started_ = true;
+  finish_when_all_are_gone();
+}
+
+void NodeAgent::Implementation::spawn(Rank& rank) {
+  move(rank, RankState::kSpawning);
+  try {
+    rank.process = std::make_unique<ChildProcess>(
+        io_, std::move(rank.command.process),
+        ChildProcess::Callbacks{
+            .on_output = [this, &rank](OutputStream stream,
+                                       std::string_view bytes) { take_output(rank, stream, bytes); },
+            .on_ended = [this, &rank](const ExitStatus& status) { rank_ended(rank, status); },
+            .on_gone = [this, &rank] { rank_gone(rank); }});
+  } catch (const Error& error) {
+    rank.result.status = {.how = ExitStatus::How::kSpawnFailed,
+                          .code = error.code() == ErrorCode::kNotFound ? 127 : 126,
+                          .detail = error.what()};
+    move(rank, RankState::kSpawnFailed);
+    note_failure(rank);
+    begin_teardown(StopSignal::kTerminate);
+    return;
+  }
+  rank.result.pid = rank.process->pid();
+  rank.result.started_at = std::chrono::system_clock::now();
+  move(rank, RankState::kStarted);
+  move(rank, RankState::kRunning);
+}
+
+// Output.
+
+void NodeAgent::Implementation::take_output(Rank& rank, OutputStream stream, std::string_view bytes) {
+  rank.splitters[static_cast<std::size_t>(stream)].feed(bytes, line_sink(rank, stream));
+}
+
+LineSplitter::Sink NodeAgent::Implementation::line_sink(Rank& rank, OutputStream stream) {
+  return [this, &rank, stream](const LineSplitter::Piece& piece) {
+    if (stream == OutputStream::kErr) rank.last_error_lines.add(piece);
+    listener_.on_output({rank.command.rank, stream, piece.text, piece.is_start, piece.is_end});
+  };
+}
+
+void NodeAgent::Implementation::pause_output() {
+  for (Rank& rank : ranks_) {
+    if (rank.is_here()) rank.process->pause_output();
+  }
+}
+
+void NodeAgent::Implementation::resume_output() {
+  for (Rank& rank : ranks_) {
+    if (rank.is_here()) rank.process->resume_output();
+  }
+}
+
+// The end of one rank.
+
+void NodeAgent::Implementation::rank_ended(Rank& rank, const ExitStatus& status) {
+  rank.result.status = status;
+  rank.result.ended_at = std::chrono::system_clock::now();
+  move(rank, status.how == ExitStatus::How::kLost ? RankState::kLost : RankState::kExited);
+  if (status.is_success() || status.stopped_by_us) return;
+  note_failure(rank);
+  begin_teardown(StopSignal::kTerminate);
+}
+
+void NodeAgent::Implementation::rank_gone(Rank& rank) {
+  for (const OutputStream stream : {OutputStream::kOut, OutputStream::kErr}) {
+    rank.splitters[static_cast<std::size_t>(stream)].finish(line_sink(rank, stream));
+  }
+  rank.result.last_error_lines = rank.last_error_lines.take();
+  rank.process.reset();
+  finish_when_all_are_gone();
+}
+
+void NodeAgent::Implementation::note_failure(const Rank& rank) {
+  if (result_.first_cause) return;
+  const auto found =
+      std::find_if(ranks_.begin(), ranks_.end(), [&](const Rank& each) { return &each == &rank; });
+  result_.first_cause = static_cast<std::size_t>(found - ranks_.begin());
+}
+
+// The end of all.
+
+void NodeAgent::Implementation::request_stop(StopSignal signal) {
+  if (is_finished_) return;
+  if (!is_stopping_) {
+    result_.stop_request = signal;
+    begin_teardown(signal);
+    return;
+  }
+  for (Rank& rank : ranks_) {
+    if (rank.is_running()) rank.process->stop(signal);
+  }
+}
+
+void NodeAgent::Implementation::begin_teardown(StopSignal signal) {
+  if (is_stopping_) return;
+  is_stopping_ = true;
+  deadline_.expires_after(options_.grace);
+  deadline_.async_wait([self = shared_from_this()](const boost::system::error_code& error) {
+    if (!error && !self->is_finished_) self->kill_all();
+  });
+  for (Rank& rank : ranks_) {
+    if (rank.is_running()) ask_to_stop(rank, signal);
+  }
+}
+
+void NodeAgent::Implementation::ask_to_stop(Rank& rank, StopSignal signal) {
+  if (rank.process->stop(signal)) {
+    move(rank, RankState::kStopping);
+  } else {
+    kill(rank);
+  }
+}
+
+void NodeAgent::Implementation::kill_now() {
+  if (is_finished_) return;
+  result_.was_killed = true;
+  is_stopping_ = true;
+  kill_all();
+}
+
+void NodeAgent::Implementation::kill_all() {
+  for (Rank& rank : ranks_) {
+    if (rank.is_here()) kill(rank);
+  }
+}
+
+void NodeAgent::Implementation::kill(Rank& rank) {
+  rank.process->kill();
+  if (may_follow(rank.life.state(), RankState::kKilling)) move(rank, RankState::kKilling);
+}
+
+void NodeAgent::Implementation::move(Rank& rank, RankState next) {
+  rank.life.move_to(next);
+  listener_.on_event({rank.command.rank, rank.command.local_rank, next, rank.result.pid,
+                      is_final(next) ? &rank.result.status : nullptr});
+}
+
+void NodeAgent::Implementation::finish_when_all_are_gone() {
+  const bool is_any_here =
+      std::any_of(ranks_.begin(), ranks_.end(), [](const Rank& rank) { return rank.is_here(); });
+  if (!is_started_ || is_finished_ || is_any_here) return;
+  is_finished_ = true;
+  deadline_.cancel();
+  asio::post(io_, [self = shared_from_this()] {
+    if (self->is_abandoned_) return;
+    for (Rank& rank : self->ranks_) self->result_.ranks.push_back(std::move(rank.result));
+    self->result_.duration = Clock::now() - self->started_at_;
+    self->listener_.on_finished(self->result_);
+  });
+}
+
+void NodeAgent::Implementation::abandon() {
+  is_abandoned_ = true;
+  is_finished_ = true;
+  deadline_.cancel();
+  for (Rank& rank : ranks_) {
+    if (rank.is_here()) rank.process->kill();  // all at once, before the waiting begins
+  }
+  for (Rank& rank : ranks_) rank.process.reset();
+}
+
+// The face.
+
+bool NodeResult::is_success() const {
+  return std::all_of(ranks.begin(), ranks.end(),
+                     [](const RankResult& rank) { return rank.status.is_success(); });
+}
+
+NodeAgent::NodeAgent(asio::io_context& io, std::vector<RankCommand> commands, NodeListener& listener,
+                     NodeAgentOptions options)
+    : implementation_(std::make_shared<Implementation>(io, std::move(commands), listener, options)) {}
+
+NodeAgent::~NodeAgent() {
+  implementation_->abandon();
+}
+void NodeAgent::start() {
+  implementation_->start();
+}
+void NodeAgent::request_stop(StopSignal signal) {
+  implementation_->request_stop(signal);
+}
+void NodeAgent::kill_now() {
+  implementation_->kill_now();
+}
+void NodeAgent::pause_output() {
+  implementation_->pause_output();
+}
+void NodeAgent::resume_output() {
+  implementation_->resume_output();
+}
+
+}  // namespace deepscale

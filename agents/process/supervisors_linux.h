@@ -1,0 +1,36 @@
+// The supervisors of one io_context, and what to do when one of them is killed.
+//
+// The orphans of a killed supervisor become children of this process (it is a subreaper). They are told from
+// the rest by exclusion: every child that is no supervisor. Only *_linux.cc files include this; same thread
+// rules as ChildProcess.
+#pragma once
+
+#include <sys/types.h>
+
+#include <boost/asio/execution_context.hpp>
+#include <boost/asio/io_context.hpp>
+#include <set>
+
+namespace deepscale {
+
+class Supervisors : public boost::asio::execution_context::service {
+ public:
+  using key_type = Supervisors;
+  static boost::asio::execution_context::id id;
+
+  static Supervisors& of(boost::asio::io_context& io) { return boost::asio::use_service<Supervisors>(io); }
+  explicit Supervisors(boost::asio::execution_context& context) : service(context) {}
+
+  void add(pid_t supervisor) { pids_.insert(supervisor); }
+  void remove(pid_t supervisor) { pids_.erase(supervisor); }
+
+  // Kills every orphan and reaps those that are dead already. False when there was none: call it until then.
+  bool kill_orphans() const;
+
+ private:
+  void shutdown() override {}
+
+  std::set<pid_t> pids_;
+};
+
+}  // namespace deepscale
