@@ -6,8 +6,9 @@
 // level is a warning (an error with ConfigContext::strict). A known key whose feature this version does not have is an
 // error when it asks for the feature, and accepted when it switches it off. Defaults are those of DeepSpeed's code (0.19).
 //
-// Values are plain data; reading one is thread-safe. All errors are Error(kInvalidArgument) or (kNotFound) in the form
-// "ds_config.json: zero_optimization.stage: expected 0..3, got 7".
+// Values are plain data; reading one is thread-safe. All errors are Error(kInvalidArgument), (kNotFound), or (kUnsupported) for
+// a feature that is not in this version, in the form "ds_config.json: zero_optimization.stage: expected 0..3, got 7".
+// docs/ds_config.md lists every key.
 #pragma once
 
 #include <array>
