@@ -147,6 +147,14 @@ def words(tree):
                     yield f"{path}:{line}: {match[0]}: finish it, or open an issue"
 
 
+def guards(tree):
+    """A header may be included twice: its first directive is #pragma once."""
+    for path, text in tree.headers().items():
+        first = re.search(r"^\s*#.*", text, re.M)
+        if not first or first[0].split() != ["#pragma", "once"]:
+            yield f"{path}: the first directive is not #pragma once"
+
+
 def own_header(tree):
     """A .cc file includes its own header first, which proves that the header needs no other before it."""
     for path, text in tree.matching(".cc").items():
@@ -176,4 +184,4 @@ def listed(tree):
             yield f"{path}: no CMakeLists.txt names it, so nothing builds it"
 
 
-RULES = {rule.__name__: rule for rule in (layers, third_party, platforms, windows_names, sizes, words, own_header, listed)}
+RULES = {rule.__name__: rule for rule in (layers, third_party, platforms, windows_names, sizes, words, guards, own_header, listed)}
