@@ -1,14 +1,15 @@
 // A ds_config.json, typed.
 //
-// Accepts what DeepSpeed accepts: a path, the text itself, or its urlsafe-base64 form; comments (#, //, /* */) and trailing commas; 5e8
-// as a whole number; the aliases (stage3_x and x, bfloat16, cpu_offload, zero_optimization: true); "auto". Duplicate keys
-// and unknown keys inside a section are errors that give the key's path and, where one is near, "did you mean"; an unknown key at top
-// level is a warning (an error with ConfigContext::strict). A known key whose feature this version does not have is an
-// error when it asks for the feature, and accepted when it switches it off. Defaults are those of DeepSpeed's code (0.19).
+// Accepts what DeepSpeed accepts: a path, the text itself, or its urlsafe-base64 form; comments (#, //, /*
+// */) and trailing commas; 5e8 as a whole number; the aliases (stage3_x and x, bfloat16, cpu_offload,
+// zero_optimization: true); "auto". Duplicate keys and unknown keys inside a section are errors that give the
+// key's path and, where one is near, "did you mean"; an unknown key at top level is a warning (an error with
+// ConfigContext::strict). A known key whose feature this version does not have is an error when it asks for
+// the feature, and accepted when it switches it off. Defaults are those of DeepSpeed's code (0.19).
 //
-// Values are plain data; reading one is thread-safe. All errors are Error(kInvalidArgument), (kNotFound), or (kUnsupported) for
-// a feature that is not in this version, in the form "ds_config.json: zero_optimization.stage: expected 0..3, got 7".
-// docs/ds_config.md lists every key.
+// Values are plain data; reading one is thread-safe. All errors are Error(kInvalidArgument), (kNotFound), or
+// (kUnsupported) for a feature that is not in this version, in the form "ds_config.json:
+// zero_optimization.stage: expected 0..3, got 7". docs/ds_config.md lists every key.
 #pragma once
 
 #include <array>
@@ -22,7 +23,12 @@
 
 namespace deepscale {
 
-enum class OptimizerKind { kAdamW, kAdam, kSgd, kLion };  // kAdam: L2 regularisation; kAdamW: decoupled weight decay
+enum class OptimizerKind {
+  kAdamW,
+  kAdam,
+  kSgd,
+  kLion
+};  // kAdam: L2 regularisation; kAdamW: decoupled weight decay
 enum class SchedulerKind { kNone, kWarmupLr, kWarmupDecayLr, kWarmupCosineLr, kOneCycle, kLrRangeTest };
 enum class OffloadDevice { kNone, kCpu, kNvme };
 
@@ -94,42 +100,43 @@ struct ZeroConfig {
 };
 
 struct Config {
-  // The batch triangle, all three filled in: train_batch_size = micro_batch_size * gradient_accumulation_steps * data-parallel world size.
+  // The batch triangle, all three filled in: train_batch_size = micro_batch_size *
+  // gradient_accumulation_steps * data-parallel world size.
   std::int64_t train_batch_size = 1;
   std::int64_t micro_batch_size = 1;  // train_micro_batch_size_per_gpu
   std::int64_t gradient_accumulation_steps = 1;
 
-  double gradient_clipping = 1.0;   // by global L2 norm; 0: off
-  std::int64_t steps_per_print = 0; // 0: never
+  double gradient_clipping = 1.0;    // by global L2 norm; 0: off
+  std::int64_t steps_per_print = 0;  // 0: never
   bool wall_clock_breakdown = false;
   bool prescale_gradients = false;
   double gradient_predivide_factor = 1.0;
 
-  DType dtype = DType::kFloat32;                  // of parameters and computation: kFloat32, kBFloat16, kFloat16
+  DType dtype = DType::kFloat32;  // of parameters and computation: kFloat32, kBFloat16, kFloat16
   std::optional<DType> gradient_accumulation_dtype;  // data_types.grad_accum_dtype; empty: dtype
-  bool check_gradient_overflow = false;           // fp16: always; bf16.check_grad_overflow; fp32: no
-  LossScaleConfig loss_scale;                     // fp16 only
-  std::optional<OptimizerConfig> optimizer;       // empty: the program gives one
+  bool check_gradient_overflow = false;              // fp16: always; bf16.check_grad_overflow; fp32: no
+  LossScaleConfig loss_scale;                        // fp16 only
+  std::optional<OptimizerConfig> optimizer;          // empty: the program gives one
   SchedulerConfig scheduler;
   ZeroConfig zero;
 
   std::vector<std::string> warnings;  // for the program to show once, on rank 0
 };
 
-// What the file leaves to the program: world size for the batch triangle, and values for "auto". An "auto" that nothing
-// here answers gets the default of its key.
+// What the file leaves to the program: world size for the batch triangle, and values for "auto". An "auto"
+// that nothing here answers gets the default of its key.
 struct ConfigContext {
   int data_parallel_world_size = 1;
-  bool strict = false;                        // unknown top-level keys are errors
+  bool strict = false;  // unknown top-level keys are errors
   std::optional<std::int64_t> micro_batch_size;
   std::optional<std::int64_t> gradient_accumulation_steps;
   std::optional<double> gradient_clipping;
   std::optional<double> lr;
   std::optional<double> weight_decay;
-  std::optional<std::int64_t> hidden_size;    // bucket sizes: h*h, 0.9*h*h, 10*h
+  std::optional<std::int64_t> hidden_size;  // bucket sizes: h*h, 0.9*h*h, 10*h
   std::optional<std::int64_t> total_num_steps;
   std::optional<std::int64_t> warmup_num_steps;
-  std::optional<DType> dtype;                 // fp16.enabled / bf16.enabled: "auto"
+  std::optional<DType> dtype;  // fp16.enabled / bf16.enabled: "auto"
 };
 
 // `source` names the text in messages, for example the file's path.

@@ -35,7 +35,7 @@ void read_fp16(const Value& section, PrecisionKeys& precision) {
       {"hysteresis", integer(scale.hysteresis, 1, 1'000'000)},
       {"consecutive_hysteresis", boolean(scale.consecutive_hysteresis)},
       {"min_loss_scale", number(scale.min_loss_scale, kAboveZero)},
-      {"auto_cast", off_or_warn("casting the model's inputs")},
+      {"auto_cast", accepted(kBool)},  // Engine::forward() always casts
       {"fp16_master_weights_and_grads", off_only("fp16 master weights")},
   });
 }

@@ -1,9 +1,11 @@
-// The learning-rate schedules of ds_config.json: WarmupLR, WarmupDecayLR, WarmupCosineLR, OneCycle, LRRangeTest.
+// The learning-rate schedules of ds_config.json: WarmupLR, WarmupDecayLR, WarmupCosineLR, OneCycle,
+// LRRangeTest.
 //
-// A pure function of the number of optimizer steps taken (skipped steps do not count); any thread may call it. The curves are
-// those of DeepSpeed's deepspeed/runtime/lr_schedules.py, its first two steps included: DeepSpeed moves the schedule after
-// each step and begins at -1, so a warm-up starts with two steps at its minimum. OneCycle and LRRangeTest follow
-// "A disciplined approach to neural network hyper-parameters" (Smith, 2018).
+// A pure function of the number of optimizer steps taken (skipped steps do not count); any thread may call
+// it. The curves are those of DeepSpeed's deepspeed/runtime/lr_schedules.py, its first two steps included:
+// DeepSpeed moves the schedule after each step and begins at -1, so a warm-up starts with two steps at its
+// minimum. OneCycle and LRRangeTest follow "A disciplined approach to neural network hyper-parameters"
+// (Smith, 2018).
 #pragma once
 
 #include <cstdint>
@@ -18,8 +20,8 @@ class LearningRateSchedule {
   // OneCycle with cycle_momentum also fixes beta2, at this value.
   static constexpr double kCycleBeta2 = 0.99;
 
-  // `base_lr` is the optimizer's lr, used where the schedule has no value of its own. Error(kInvalidArgument) for an
-  // impossible schedule.
+  // `base_lr` is the optimizer's lr, used where the schedule has no value of its own. Error(kInvalidArgument)
+  // for an impossible schedule.
   LearningRateSchedule(const SchedulerConfig& config, double base_lr);
 
   // For the optimizer step number `step`, the first being 0.

@@ -4,8 +4,9 @@
 //   loss_scale_window steps without overflow: scale *= 2, and hysteresis is filled up again
 //   consecutive_hysteresis: hysteresis is filled up by every step without overflow
 //
-// As in DeepSpeed, the window begins to count with the step after the first one without overflow: the scale grows at the end
-// of step loss_scale_window + 1, and hysteresis that was used up stays so until the scale grows.
+// As in DeepSpeed, the window begins to count with the step after the first one without overflow: the scale
+// grows at the end of step loss_scale_window + 1, and hysteresis that was used up stays so until the scale
+// grows.
 //
 // Every rank must call update() with the same verdict. Not thread-safe. Follows DeepSpeed's
 // deepspeed/runtime/fp16/loss_scaler.py and "Mixed Precision Training" (Micikevicius et al., 2018).
@@ -25,8 +26,8 @@ class LossScaler {
   double scale() const { return scale_; }
   bool is_dynamic() const { return config_.loss_scale == 0.0; }
   // After each step: whether any rank's gradient overflowed, that is, whether the step was skipped.
-  // Error(kInvalidArgument) when the scale would have to fall below min_loss_scale: training has diverged, and skipping
-  // every further step would only hide it. Rank by rank the same, since the verdict is.
+  // Error(kInvalidArgument) when the scale would have to fall below min_loss_scale: training has diverged,
+  // and skipping every further step would only hide it. Rank by rank the same, since the verdict is.
   void update(bool overflow);
 
  private:

@@ -1,8 +1,9 @@
 // Which buckets of a PartitionPlan have all their gradients in the current backward pass.
 //
-// Collectives must start in the same order on every rank, while gradients arrive in any order and some not at all. So buckets are
-// released strictly by index: bucket k when all its parameters are ready and buckets 0 .. k-1 are released. Parameters
-// whose gradient never came are flushed at the end of the pass. Not thread-safe: the owner serialises calls.
+// Collectives must start in the same order on every rank, while gradients arrive in any order and some not at
+// all. So buckets are released strictly by index: bucket k when all its parameters are ready and buckets 0 ..
+// k-1 are released. Parameters whose gradient never came are flushed at the end of the pass. Not thread-safe:
+// the owner serialises calls.
 //
 //   begin() -> mark_ready()* -> flush() -> begin() ...
 #pragma once
@@ -19,7 +20,8 @@ class BucketTracker {
 
   // Forgets everything; a new backward pass begins.
   void begin();
-  // Returns the buckets that are now released, in index order. Error(kInternal) when the parameter was ready already in this pass.
+  // Returns the buckets that are now released, in index order. Error(kInternal) when the parameter was ready
+  // already in this pass.
   std::vector<int> mark_ready(int parameter);
   // The parameters that were not marked in this pass.
   std::vector<int> missing() const;

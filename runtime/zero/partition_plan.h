@@ -1,14 +1,16 @@
 // How parameters lie in a flat arena, and which rank owns which part of it.
 //
-// Parameters of one dtype are laid one after another, in the order given, into buckets of about `bucket_numel` elements; a
-// parameter never spans two buckets. A bucket is padded to a multiple of world_size * alignment and divided evenly among
-// the ranks; the buckets one after another are the arena. Rank r's shard is slice r of every bucket; its slices one
-// after another are its shard arena, of shard_numel() elements, where optimizer state lives. So an element of a parameter
-// and a (rank, offset in that rank's shard arena) correspond one to one; padding is in no parameter. Any number of elements,
-// also 0, and any world size >= 1.
+// Parameters of one dtype are laid one after another, in the order given, into buckets of about
+// `bucket_numel` elements; a parameter never spans two buckets. A bucket is padded to a multiple of
+// world_size * alignment and divided evenly among the ranks; the buckets one after another are the arena.
+// Rank r's shard is slice r of every bucket; its slices one after another are its shard arena, of
+// shard_numel() elements, where optimizer state lives. So an element of a parameter and a (rank, offset in
+// that rank's shard arena) correspond one to one; padding is in no parameter. Any number of elements, also 0,
+// and any world size >= 1.
 //
 // A pure value: the same arguments give the same plan on every rank.
-// Follows "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models" (Rajbhandari et al., 2020), section 5.
+// Follows "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models" (Rajbhandari et al., 2020),
+// section 5.
 #pragma once
 
 #include <cstdint>
@@ -51,7 +53,9 @@ class PartitionPlan {
   const std::vector<Bucket>& buckets() const { return buckets_; }
   std::int64_t arena_numel() const { return arena_numel_; }
   std::int64_t shard_numel() const { return arena_numel_ / world_size_; }
-  std::int64_t slice_numel(int bucket) const { return buckets_[static_cast<std::size_t>(bucket)].numel / world_size_; }
+  std::int64_t slice_numel(int bucket) const {
+    return buckets_[static_cast<std::size_t>(bucket)].numel / world_size_;
+  }
 
   // Where rank `rank`'s slice of `bucket` begins in the arena.
   std::int64_t slice_offset(int bucket, int rank) const;
