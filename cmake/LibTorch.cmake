@@ -22,10 +22,10 @@ function(deepscale_user_torch_candidates out)
     list(APPEND candidates ${prefix} ${prefix}/libtorch ${prefix}/../..)  # the last: torch.utils.cmake_prefix_path of Python
   endforeach()
   if(DEEPSCALE_USE_PYTHON_TORCH)
-    execute_process(COMMAND python3 -c "import os, torch; print(os.path.dirname(torch.__file__))"
-                    OUTPUT_VARIABLE root OUTPUT_STRIP_TRAILING_WHITESPACE RESULT_VARIABLE failed ERROR_VARIABLE why)
+    execute_process(COMMAND python3 -c "import importlib.util as u; print(u.find_spec('torch').submodule_search_locations[0])"
+                    OUTPUT_VARIABLE root OUTPUT_STRIP_TRAILING_WHITESPACE RESULT_VARIABLE failed ERROR_QUIET)
     if(NOT failed EQUAL 0)
-      message(FATAL_ERROR "DEEPSCALE_USE_PYTHON_TORCH is on, but python3 cannot import torch: ${why}")
+      message(FATAL_ERROR "DEEPSCALE_USE_PYTHON_TORCH is on, but python3 has no package torch. Activate the virtual environment that has.")
     endif()
     list(APPEND candidates ${root})
   endif()
