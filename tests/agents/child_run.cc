@@ -1,0 +1,60 @@
+#include "tests/agents/child_run.h"
+
+#include <thread>
+#include <utility>
+
+namespace deepscale::testing {
+ChildProcess::Options child_options(std::vector<std::string> actions) {
+  return {.program = DEEPSCALE_TEST_CHILD,
+          .arguments = std::move(actions),
+          .environment = Environment::of_process()};
+}
+
+bool run_until(boost::asio::io_context& io, const std::function<bool()>& condition, Clock::duration wait) {
+  const auto deadline = Deadline::after(wait);
+  while (!condition()) {
+    if (deadline.has_passed()) return false;
+    if (io.stopped()) io.restart();
+    if (io.run_one_until(deadline.time()) == 0 && io.stopped()) return condition();
+  }
+  return true;
+}
+
+bool wait_until(const std::function<bool()>& condition, Clock::duration wait) {
+  const auto deadline = Deadline::after(wait);
+  while (!condition()) {
+    if (deadline.has_passed()) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return true;
+}
+
+ChildRun::ChildRun(ChildProcess::Options options) {
+  process = std::make_unique<ChildProcess>(
+      io, std::move(options),
+      ChildProcess::Callbacks{.on_output =
+                                  [this](OutputStream stream, std::string_view bytes) {
+                                    (stream == OutputStream::kOut ? out : error) += bytes;
+                                  },
+                              .on_ended =
+                                  [this](const ExitStatus& how) {
+                                    status = how;
+                                    ++ended_calls;
+                                  },
+                              .on_gone = [this] { ++gone_calls; }});
+}
+
+bool ChildRun::finish(Clock::duration wait) {
+  return run_until(
+      io, [this] { return gone_calls > 0; }, wait);
+}
+
+bool ChildRun::wait_for_output(const std::string& text) {
+  return run_until(io, [&] { return out.find(text) != std::string::npos; });
+}
+
+std::int64_t ChildRun::told_pid() {
+  return wait_for_output("pid ") && wait_for_output("\n") ? std::stoll(out.substr(out.find("pid ") + 4)) : -1;
+}
+
+}  // namespace deepscale::testing

@@ -1,0 +1,61 @@
+// Runs one ChildProcess to its end, or to a condition, with a deadline; and counts what is left of a job.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agents/process/child_process.h"
+
+namespace deepscale::testing {
+
+// The test child with these actions (tests/agents/child_program.cc), in our own environment.
+ChildProcess::Options child_options(std::vector<std::string> actions);
+
+// Runs the loop until the condition holds; false when that takes longer than the deadline, or nothing is left
+// to do.
+bool run_until(boost::asio::io_context& io, const std::function<bool()>& condition,
+               Clock::duration wait = std::chrono::seconds(20));
+
+// Does not run a loop: for what happens outside of it. Polls every millisecond.
+bool wait_until(const std::function<bool()>& condition, Clock::duration wait = std::chrono::seconds(20));
+
+class ChildRun {
+ public:
+  explicit ChildRun(ChildProcess::Options options);
+
+  // To its end, that is to on_gone; false when it does not come in time.
+  bool finish(Clock::duration wait = std::chrono::seconds(20));
+  bool wait_for_output(const std::string& text);
+  // The N of "pid N" in its output; -1 when none comes.
+  std::int64_t told_pid();
+
+  boost::asio::io_context io;
+  std::string out;
+  std::string error;
+  std::optional<ExitStatus> status;
+  int ended_calls = 0;
+  int gone_calls = 0;
+  std::unique_ptr<ChildProcess> process;
+};
+
+// Whether a process is there and no zombie.
+bool is_alive(std::int64_t pid);
+
+// A variable that every process of a job inherits. Counting looks for it in all living processes, zombies not
+// included. Linux only.
+class JobMark {
+ public:
+  JobMark();
+  Environment environment() const;  // ours, with the mark
+  int living_processes() const;
+
+ private:
+  std::string value_;
+};
+
+}  // namespace deepscale::testing
