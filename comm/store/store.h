@@ -1,12 +1,13 @@
 // The rendezvous key-value store, seen from a rank.
 //
-// Keys and values are bytes. A key holds one value; add() treats the value as decimal text, as c10d does. All methods may be
-// called from any thread; calls on one Store are served one after the other, so a blocked get() blocks the others: take a
-// second connection where that matters. Every blocking call takes a Deadline and throws Error(kTimeout), naming the keys and
-// the server, when it passes; Error(kPeerLost) when the server is gone, which is final for this Store.
+// Keys and values are bytes. A key holds one value; add() treats the value as decimal text, as c10d does. All
+// methods may be called from any thread; calls on one Store are served one after the other, so a blocked
+// get() blocks the others: take a second connection where that matters. Every blocking call takes a Deadline
+// and throws Error(kTimeout), naming the keys and the server, when it passes; Error(kPeerLost) when the
+// server is gone, which is final for this Store.
 //
-// Wire protocol: that of c10d's TCPStore (torch/csrc/distributed/c10d/TCPStore.hpp), so ranks that use torch.distributed
-// with env:// and ours meet in the same server. See docs/launcher.md.
+// Wire protocol: that of c10d's TCPStore (torch/csrc/distributed/c10d/TCPStore.hpp), so ranks that use
+// torch.distributed with env:// and ours meet in the same server. See docs/launcher.md.
 #pragma once
 
 #include <cstdint>
@@ -30,9 +31,11 @@ class Store {
   virtual std::string get(std::string_view key, Deadline deadline) = 0;
   // Adds to the number under the key (0 when absent) and returns the sum.
   virtual std::int64_t add(std::string_view key, std::int64_t delta) = 0;
-  // Sets `desired` if the value equals `expected`, or if the key is absent and `expected` is empty. Returns the value that holds now
+  // Sets `desired` if the value equals `expected`, or if the key is absent and `expected` is empty. Returns
+  // the value that holds now
   // (`expected` itself when the key is absent and `expected` is not empty).
-  virtual std::string compare_set(std::string_view key, std::string_view expected, std::string_view desired) = 0;
+  virtual std::string compare_set(std::string_view key, std::string_view expected,
+                                  std::string_view desired) = 0;
   // True when all keys exist. Does not wait.
   virtual bool check(const std::vector<std::string>& keys) = 0;
   // Waits until all keys exist.
@@ -45,16 +48,18 @@ class Store {
 // Connects to a server, retrying until the deadline while nobody listens there yet.
 std::unique_ptr<Store> connect_store(const std::string& host, int port, Deadline deadline);
 
-// The same store under a key prefix ("prefix/key"): one server serves many communicators and generations. Shares ownership.
+// The same store under a key prefix ("prefix/key"): one server serves many communicators and generations.
+// Shares ownership.
 std::shared_ptr<Store> with_prefix(std::shared_ptr<Store> store, std::string prefix);
 
-// All `world_size` callers leave together. `name` must be used once per store. Error(kTimeout) tells how many had come.
+// All `world_size` callers leave together. `name` must be used once per store. Error(kTimeout) tells how many
+// had come.
 void store_barrier(Store& store, std::string_view name, int world_size, Deadline deadline);
 
-// The store of this job, however its ranks were started: the launcher's where it serves one; else rank 0 serves it inside its own
-// process, on MASTER_ADDR:MASTER_PORT where set, or on a free loopback port that the ranks of one host tell each other
-// through a file named after their common parent process (mpirun, srun). The object owns the server where it runs one.
-// World size 1 needs no store: Error(kInvalidArgument).
+// The store of this job, however its ranks were started: the launcher's where it serves one; else rank 0
+// serves it inside its own process, on MASTER_ADDR:MASTER_PORT where set, or on a free loopback port that the
+// ranks of one host tell each other through a file named after their common parent process (mpirun, srun).
+// The object owns the server where it runs one. World size 1 needs no store: Error(kInvalidArgument).
 std::shared_ptr<Store> join_job_store(const WorldLayout& layout, const Logger& logger, Deadline deadline);
 
 }  // namespace deepscale

@@ -1,16 +1,19 @@
-// The rendezvous key-value store, seen from whoever serves it: the launcher, or rank 0 when there is no launcher.
+// The rendezvous key-value store, seen from whoever serves it: the launcher, or rank 0 when there is no
+// launcher.
 //
-// A StoreServer lives on an io_context that its owner runs and must outlive it; all methods belong to the thread that runs that
-// context. It listens from construction on (Error(kSystem) names the address when it cannot), so its port is held and known
-// before any rank starts. Memory is bounded: a key or value beyond the limits, or a malformed query, ends that connection
-// and nothing else. Destruction closes everything; waiting clients see the connection end.
+// A StoreServer lives on an io_context that its owner runs and must outlive it; all methods belong to the
+// thread that runs that context. It listens from construction on (Error(kSystem) names the address when it
+// cannot), so its port is held and known before any rank starts. Memory is bounded: a key or value beyond the
+// limits, or a malformed query, ends that connection and nothing else. Destruction closes everything; waiting
+// clients see the connection end.
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
+#include "comm/base/clock.h"
 #include "comm/base/log.h"
 
 namespace boost::asio {
@@ -36,6 +39,8 @@ class StoreServer {
 
   int port() const;
   std::size_t connection_count() const;
+  // Calls back once, as soon as no client is connected: at once, or when the last one has left.
+  void call_when_idle(std::function<void()> callback);
 
  private:
   class State;
@@ -51,6 +56,8 @@ class HostedStoreServer {
   HostedStoreServer& operator=(const HostedStoreServer&) = delete;
 
   int port() const;
+  // True when no client is connected any more; false when the deadline passed before.
+  bool wait_until_idle(Deadline deadline);
 
  private:
   struct Running;

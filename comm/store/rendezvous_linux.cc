@@ -1,0 +1,102 @@
+#include "comm/store/rendezvous.h"
+
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+#include <sstream>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include "comm/base/error.h"
+
+namespace deepscale {
+
+namespace {
+
+class FileDescriptor {
+ public:
+  explicit FileDescriptor(int value) : value_(value) {}
+  ~FileDescriptor() {
+    if (value_ >= 0) ::close(value_);
+  }
+  FileDescriptor(const FileDescriptor&) = delete;
+  FileDescriptor& operator=(const FileDescriptor&) = delete;
+  int get() const { return value_; }
+
+ private:
+  int value_;
+};
+
+[[noreturn]] void fail(const char* what, const std::filesystem::path& file) {
+  throw Error(ErrorCode::kSystem,
+              fmt::format("cannot {} {}: {}; set MASTER_ADDR and MASTER_PORT, then the ranks need no file",
+                          what, file.string(), std::generic_category().message(errno)));
+}
+
+// In clock ticks since boot: with it, a process id names one process for good.
+std::string start_time_of(pid_t pid) {
+  std::ifstream stat(fmt::format("/proc/{}/stat", pid));
+  const std::string text((std::istreambuf_iterator<char>(stat)), {});
+  // The second field is the program's name in parentheses, which may hold anything; the start time is the
+  // 22nd.
+  std::istringstream fields(text.substr(text.rfind(')') + 1));
+  std::string field;
+  for (int i = 3; i <= 22; ++i) fields >> field;
+  return field;
+}
+
+}  // namespace
+
+std::filesystem::path rendezvous_file() {
+  const pid_t parent = ::getppid();
+  return std::filesystem::temp_directory_path() /
+         fmt::format("deepscale-{}-{}-{}.port", ::geteuid(), parent, start_time_of(parent));
+}
+
+void publish_port(const std::filesystem::path& file, int port) {
+  const std::string draft = fmt::format("{}.{}", file.string(), ::getpid());
+  ::unlink(draft.c_str());
+  const FileDescriptor descriptor(::open(draft.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  const std::string text = fmt::format("{}\n", port);
+  const bool written =
+      descriptor.get() >= 0 &&
+      ::write(descriptor.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size()) &&
+      std::rename(draft.c_str(), file.c_str()) == 0;
+  if (written) return;
+  const int cause = errno;
+  ::unlink(draft.c_str());
+  errno = cause;
+  fail("publish the port of the store in", file);
+}
+
+std::optional<int> published_port(const std::filesystem::path& file) {
+  const FileDescriptor descriptor(::open(file.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  if (descriptor.get() < 0 && errno == ENOENT) return std::nullopt;
+  struct stat status {};
+  if (descriptor.get() < 0 || ::fstat(descriptor.get(), &status) != 0)
+    fail("read the port of the store from", file);
+  if (status.st_uid != ::geteuid()) {
+    errno = EPERM;
+    fail("believe another user's port of the store in", file);
+  }
+  std::array<char, 16> text{};
+  const ssize_t size = ::read(descriptor.get(), text.data(), text.size());
+  if (size < 0) fail("read the port of the store from", file);
+  int port = 0;
+  const auto [end, failure] = std::from_chars(text.data(), text.data() + size, port);
+  if (failure != std::errc() || *end != '\n') {
+    throw Error(ErrorCode::kProtocol, fmt::format("{} does not hold a port; delete it", file.string()));
+  }
+  return port;
+}
+
+}  // namespace deepscale
