@@ -87,6 +87,7 @@ Engine::Parts::Parts(std::shared_ptr<torch::nn::Module> module, const Config& co
       optimizer_config(choose_optimizer(config, options.optimizer)),
       schedule(config.scheduler, optimizer_config.lr),
       loss_scaler(config.dtype == DType::kFloat16 ? config.loss_scale : LossScaleConfig{.loss_scale = 1.0}) {
+  for (const std::string& warning : config.warnings) logger.warning("{}", warning);
   if (options.device) {
     device = *options.device;
   } else {

@@ -124,8 +124,11 @@ std::unique_ptr<Engine> initialize(std::shared_ptr<Module> module, const Config&
   return std::make_unique<Engine>(module, torch::nn::AnyModule(module), config, std::move(options));
 }
 
-// What the one-line form does: reads the environment, joins the job (no launcher: a world of one), logs
-// warnings of the config.
+// For a program that makes its own Config: reads the environment and joins the job (no launcher: a world of
+// one).
+InitializeOptions join_job();
+
+// What the one-line form does.
 struct JobConfig {
   Config config;
   InitializeOptions options;

@@ -72,8 +72,10 @@ void FlatStage::take_gradient(int parameter) {
   at::NoGradGuard no_grad;
   at::Tensor& gradient = parameters_[static_cast<std::size_t>(parameter)].mutable_grad();
   const at::Tensor dense = (gradient.is_sparse() ? gradient.to_dense() : gradient).reshape({-1});
+  // Asked first, since taking the place makes its gradient an earlier one.
+  const bool adds = adds_to_earlier_gradient(parameter);
   const at::Tensor place = gradient_place(parameter);
-  if (adds_to_earlier_gradient(parameter)) {
+  if (adds) {
     place.add_(dense);
   } else {
     place.copy_(dense);

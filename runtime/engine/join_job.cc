@@ -1,32 +1,35 @@
 #include <algorithm>
+#include <utility>
 
 #include "comm/base/error.h"
 #include "runtime/engine/engine.h"
 
 namespace deepscale {
 
-JobConfig join_job(const std::string& config_path_or_base64, ConfigContext context) {
+InitializeOptions join_job() {
   const Environment environment = Environment::of_process();
   const WorldLayout layout = WorldLayout::from_environment(environment);
   const LogLevel level = parse_log_level(environment.get_or("DEEPSCALE_LOG_LEVEL", "info"));
-  context.data_parallel_world_size = layout.world_size;
 
-  JobConfig job;
-  job.options.layout = layout;
-  job.options.logger = layout.rank == 0 ? Logger("deepscale", level)
-                                        : Logger("deepscale", std::max(level, LogLevel::kWarning));
-  job.config = load_config(config_path_or_base64, context);
-  if (layout.rank == 0) {
-    for (const std::string& warning : job.config.warnings) job.options.logger.warning("{}", warning);
-  }
+  InitializeOptions options;
+  options.layout = layout;
+  options.logger = layout.rank == 0 ? Logger("deepscale", level)
+                                    : Logger("deepscale", std::max(level, LogLevel::kWarning));
   CommunicatorOptions communicator_options;
   communicator_options.backend = environment.get_or("DEEPSCALE_BACKEND", "");
-  communicator_options.logger = job.options.logger;
+  communicator_options.logger = options.logger;
   std::shared_ptr<Store> store;
   if (layout.world_size > 1)
-    store = join_job_store(layout, job.options.logger, Deadline::after(communicator_options.timeout));
-  job.options.communicator = make_communicator(layout, std::move(store), communicator_options);
-  return job;
+    store = join_job_store(layout, options.logger, Deadline::after(communicator_options.timeout));
+  options.communicator = make_communicator(layout, std::move(store), communicator_options);
+  return options;
+}
+
+JobConfig join_job(const std::string& config_path_or_base64, ConfigContext context) {
+  context.data_parallel_world_size = WorldLayout::from_environment(Environment::of_process()).world_size;
+  // First, so that a bad file is told before the ranks wait for each other.
+  Config config = load_config(config_path_or_base64, context);
+  return {.config = std::move(config), .options = join_job()};
 }
 
 }  // namespace deepscale
