@@ -17,13 +17,14 @@ namespace cifar10 {
 
 namespace {
 
-// The whole batch of the tutorial is 16; this is one rank's when there are two.
-constexpr std::int64_t kDefaultBatchSize = 8;
+// As the tutorial has them.
+constexpr std::int64_t kDefaultBatchSize = 16;
+constexpr deepscale::DType kDefaultDType = deepscale::DType::kFloat16;
 
 deepscale::Config choose_config(const Options& options, int world_size) {
   const deepscale::ConfigContext context{.data_parallel_world_size = world_size,
                                          .micro_batch_size = options.batch_size.value_or(kDefaultBatchSize),
-                                         .dtype = options.dtype.value_or(deepscale::DType::kFloat32)};
+                                         .dtype = options.dtype.value_or(kDefaultDType)};
   deepscale::Config config =
       options.config_path.empty()
           ? deepscale::parse_config(default_config(), "built-in ds_config.json", context)
