@@ -32,7 +32,7 @@ function(deepscale_download_wheel requirement sha256 folder out)
   file(MAKE_DIRECTORY ${folder})
   message(STATUS "Fetching ${requirement} into ${folder}")
   execute_process(
-    COMMAND ${pip} download --quiet --no-deps --only-binary :all: --implementation cp --python-version 3.11
+    COMMAND ${pip} download --quiet --no-cache-dir --no-deps --only-binary :all: --implementation cp --python-version 3.11
             --platform manylinux_2_28_x86_64 --platform manylinux_2_25_x86_64 --platform manylinux_2_17_x86_64
             --platform manylinux2014_x86_64 --dest ${folder} ${requirement}
     RESULT_VARIABLE failed ERROR_VARIABLE why)
