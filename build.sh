@@ -165,8 +165,8 @@ run_demo() {
   install_build_dependencies
   build full build deepscale cifar10
   prepare_digits
-  say "Training on 2 ranks: real images, ZeRO stage 2"
-  OMP_NUM_THREADS=1 build/bin/deepscale launch --num_gpus 2 build/bin/cifar10 --deepscale --data_dir data/digits --epochs 10
+  say "Training on 2 ranks: real images, fp16, ZeRO stage 2"
+  OMP_NUM_THREADS=1 build/bin/deepscale launch --num_gpus 2 build/bin/cifar10 --deepscale --stage 2 --data_dir data/digits
 }
 
 # Real images in CIFAR-10's format: the handwritten digits inside the scikit-learn wheel.
