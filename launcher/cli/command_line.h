@@ -1,0 +1,34 @@
+// The command line of deepscale: text in, a Command out.
+//
+//   deepscale [launch] [options] program [arguments]
+//   deepscale report [--json]
+//   deepscale --help | --version
+//
+// Options end at the program: whatever stands behind it belongs to it, untouched. Their names are
+// DeepSpeed's; words may be joined by
+// '-' or '_'. Pure, except that --env_file is read by whoever runs the job. Every mistake is an
+// Error(kInvalidArgument), or kUnsupported for what this version cannot do, whose message is one sentence and
+// what to try.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "launcher/job/job_spec.h"
+
+namespace deepscale {
+
+struct Command {
+  enum class Action { kLaunch, kReport, kLaunchHelp, kReportHelp, kVersion };
+  Action action = Action::kLaunch;
+  JobSpec job;               // with kLaunch
+  bool json_report = false;  // with kReport
+};
+
+// `arguments` without the program's own name, in UTF-8.
+Command parse_command_line(const std::vector<std::string>& arguments);
+
+std::string launch_help();
+std::string report_help();
+
+}  // namespace deepscale

@@ -1,0 +1,11 @@
+#include <windows.h>
+
+#include "launcher/run/job_identity.h"
+
+namespace deepscale {
+
+std::int64_t own_process_id() {
+  return GetCurrentProcessId();
+}
+
+}  // namespace deepscale

@@ -1,0 +1,18 @@
+// What StreamWriter needs of the platform. One implementation per platform.
+#pragma once
+
+#include <string_view>
+
+#include "launcher/run/stream_writer.h"
+
+namespace deepscale {
+
+// Writes all of it, as long as that takes. False when nobody reads the other end any more, or it cannot be
+// written to.
+bool write_standard_stream(StandardStream stream, std::string_view text);
+
+// Signals of the process shall be handled elsewhere, and a broken pipe shall be an error of the write, not
+// the end of the process.
+void shield_thread_from_signals();
+
+}  // namespace deepscale

@@ -1,0 +1,92 @@
+#include "launcher/run/stream_writer.h"
+
+#include <condition_variable>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "launcher/run/standard_stream.h"
+
+namespace deepscale {
+
+struct StreamWriter::State {
+  State(StandardStream which, std::function<void()> idle_callback)
+      : stream(which), on_idle(std::move(idle_callback)) {}
+
+  void run() {
+    shield_thread_from_signals();
+    std::string batch;
+    bool reader_is_gone = false;
+    std::unique_lock lock(mutex);
+    for (;;) {
+      changed.wait(lock, [&] { return is_closed || wants_call || !pending.empty(); });
+      if (is_closed) return;
+      batch.clear();
+      batch.swap(pending);
+      is_writing = !batch.empty();
+      lock.unlock();
+      if (!reader_is_gone) reader_is_gone = !write_standard_stream(stream, batch);
+      batch.clear();
+      lock.lock();
+      is_writing = false;
+      if (pending.empty() && wants_call && !is_closed) {
+        wants_call = false;
+        on_idle();
+      }
+    }
+  }
+
+  const StandardStream stream;
+  const std::function<void()> on_idle;
+  mutable std::mutex mutex;
+  std::condition_variable changed;
+  std::string pending;
+  bool is_writing = false;
+  bool wants_call = false;
+  bool is_started = false;
+  bool is_closed = false;
+};
+
+StreamWriter::StreamWriter(StandardStream stream, std::function<void()> on_idle)
+    : state_(std::make_shared<State>(stream, std::move(on_idle))) {}
+
+StreamWriter::~StreamWriter() {
+  std::lock_guard lock(state_->mutex);
+  state_->is_closed = true;
+  state_->changed.notify_one();
+}
+
+bool StreamWriter::append(std::string_view text) {
+  std::lock_guard lock(state_->mutex);
+  state_->pending.append(text);
+  if (!state_->is_started) {
+    state_->is_started = true;
+    std::thread([state = state_] { state->run(); }).detach();
+  }
+  if (!state_->is_writing) state_->changed.notify_one();
+  if (state_->pending.size() <= kLimitBytes) return true;
+  state_->wants_call = true;
+  return false;
+}
+
+bool StreamWriter::is_full() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->pending.size() > kLimitBytes;
+}
+
+bool StreamWriter::is_idle() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->pending.empty() && !state_->is_writing;
+}
+
+void StreamWriter::call_when_idle() {
+  std::lock_guard lock(state_->mutex);
+  if (!state_->is_started) {
+    state_->on_idle();
+    return;
+  }
+  state_->wants_call = true;
+  state_->changed.notify_one();
+}
+
+}  // namespace deepscale
