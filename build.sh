@@ -49,6 +49,7 @@ boost_package() {
   done
 }
 
+# Packages that every build needs.
 missing_for_build() {
   has_command g++ || echo g++
   has_command cmake || echo cmake
@@ -61,10 +62,11 @@ missing_for_build() {
   has_header spdlog/spdlog.h || echo libspdlog-dev
   has_header nlohmann/json.hpp || echo nlohmann-json3-dev
   has_header cxxopts.hpp || echo libcxxopts-dev
+  [[ -e /usr/src/googletest/CMakeLists.txt ]] || echo googletest
 }
 
+# Packages that some tests need: without them these are skipped.
 missing_for_tests() {
-  [[ -e /usr/src/googletest/CMakeLists.txt ]] || echo googletest
   has_command clang++ || echo clang
   compgen -G '/usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.tsan-x86_64.a' >/dev/null || echo libclang-rt-dev
   has_command llvm-symbolizer || echo llvm
@@ -88,46 +90,57 @@ can_be_root() { [[ $(id -u) == 0 ]] || sudo -n true 2>/dev/null; }
 
 apt_update() { as_root apt-get update -qq || say "apt-get update reported errors; going on with the lists that are here"; }
 
-apt_install() {
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" </dev/null >"$apt_log" 2>&1
+# A fresh container has no lists, and without them apt knows no package.
+ensure_apt_lists() {
+  if has_command apt-get && can_be_root && ! compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null; then
+    apt_update
+  fi
 }
 
-# install_packages NAME...: installs them all, refreshing apt's lists when they are absent or stale.
+apt_install() {
+  as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 "$@" </dev/null
+}
+
+# install_packages NAME...: installs them all; once more with fresh lists when the ones that are here turn out to be stale.
 install_packages() {
-  local apt_log
-  apt_log=$(mktemp)
+  local output
   say "Installing $*"
-  compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null || apt_update
-  if ! apt_install "$@"; then
-    apt_update
-    apt_install "$@" || { cat "$apt_log" >&2; rm -f "$apt_log"; return 1; }
-  fi
-  rm -f "$apt_log"
+  output=$(apt_install "$@" 2>&1) && return
+  apt_update
+  output=$(apt_install "$@" 2>&1) && return
+  printf '%s\n' "$output" >&2
+  return 1
 }
 
 # Installs what the build needs, or ends with the command that does.
 install_build_dependencies() {
   local missing
-  has_command apt-get || fail "This machine has no apt-get. docs/building.md lists what the build needs."
-  missing=$(missing_for_build)
-  if [[ -n $missing ]]; then
+  ensure_apt_lists
+  mapfile -t missing < <(missing_for_build)
+  if ((${#missing[@]})); then
+    has_command apt-get || fail "Missing: ${missing[*]} (Debian's names), and this machine has no apt-get; see docs/building.md."
     can_be_root || fail "Packages are missing and there is no root here. Ask an administrator to run:
-  apt-get install $(echo $missing)"
-    install_packages $missing || fail "apt-get could not install: $(echo $missing)"
+  apt-get install ${missing[*]}"
+    install_packages "${missing[@]}" || fail "apt-get could not install: ${missing[*]}"
   fi
   check_tool_versions
 }
 
-# Installs what only the tests need. What cannot be installed here is left out: its tests are then reported as skipped.
+# Installs what only some tests need. What cannot be had here is left out, and its tests are reported as skipped.
 install_test_dependencies() {
-  local package
+  local package missing=()
   for package in $(missing_for_tests); do
-    if ! can_be_root; then
-      say "Not installed, no root here: $package"
-    elif apt_knows "$package" || { apt_update; apt_knows "$package"; }; then
-      install_packages "$package" || say "apt-get could not install $package; its tests will be skipped"
+    if apt_knows "$package"; then
+      missing+=("$package")
     fi
   done
+  ((${#missing[@]})) || return 0
+  if can_be_root; then
+    install_packages "${missing[@]}" || say "apt-get could not install: ${missing[*]}. Some tests will be skipped."
+  else
+    say "Some tests will be skipped, since there is no root here to run: apt-get install ${missing[*]}"
+  fi
 }
 
 # at_least WANTED FOUND: whether version FOUND is WANTED or newer.
@@ -157,7 +170,7 @@ build() {
   shift 2
   say "Building preset $preset in $folder"
   # shellcheck disable=SC2086 # several arguments in one variable
-  cmake --preset "$preset" --log-level=STATUS ${DEEPSCALE_CMAKE_ARGS:-} || fail "cmake could not configure the preset $preset (see above)."
+  cmake --preset "$preset" ${DEEPSCALE_CMAKE_ARGS:-} || fail "cmake could not configure the preset $preset (see above)."
   cmake --build "$folder" --parallel "$(parallel_jobs)" ${@:+--target "$@"} || fail "The preset $preset did not build (see above)."
 }
 
@@ -229,7 +242,10 @@ main() {
   local verb=${1:-build}
   shift || true
   case $verb in
-    build) install_build_dependencies && build full build "$@" ;;
+    build)
+      install_build_dependencies
+      build full build "$@"
+      ;;
     deps) install_build_dependencies ;;
     demo) run_demo ;;
     test) run_tests "$@" ;;

@@ -1,8 +1,8 @@
 # What every DeepScale target shares, and the few functions that make targets.
 find_program(CCACHE_PROGRAM ccache)
 if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  set(CMAKE_C_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+  # ccache caches what uses a precompiled header only with these, and with -fpch-preprocess below.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${CCACHE_PROGRAM})
 endif()
 
 add_library(deepscale_options INTERFACE)
@@ -12,6 +12,9 @@ if(MSVC)
   target_compile_options(deepscale_options INTERFACE /W4 /utf-8 /permissive- /bigobj)
 else()
   target_compile_options(deepscale_options INTERFACE -Wall -Wextra -Wpedantic -Wno-missing-field-initializers)
+endif()
+if(CCACHE_PROGRAM AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  target_compile_options(deepscale_options INTERFACE -fpch-preprocess)
 endif()
 if(DEEPSCALE_SANITIZE)  # for everything that this build compiles, GoogleTest too; the first finding ends the program
   add_compile_options(-fsanitize=${DEEPSCALE_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
