@@ -1,15 +1,16 @@
 // Collective operations among the ranks of a job.
 //
-// Every rank of a communicator calls the same operations in the same order with the same counts, dtypes and options.
-// An operation starts when it is called, in that order, and returns a Work at once; its buffers belong to the operation until
-// Work::wait() returns. A communicator is used from one thread at a time; abort() may come from any thread at any time.
+// Every rank of a communicator calls the same operations in the same order with the same counts, dtypes and
+// options. An operation starts when it is called, in that order, and returns a Work at once; its buffers
+// belong to the operation until Work::wait() returns. A communicator is used from one thread at a time;
+// abort() may come from any thread at any time.
 //
-// Failures: a rank that is lost, a deadline that passes, or abort() fails the operation in flight and all later ones: a
-// broken communicator stays broken and says why (Error kPeerLost, kTimeout, kAborted). A wrong argument is
-// Error(kInvalidArgument) on the calling rank before anything is sent.
+// Failures: a rank that is lost, a deadline that passes, or abort() fails the operation in flight and all
+// later ones: a broken communicator stays broken and says why (Error kPeerLost, kTimeout, kAborted). A wrong
+// argument is Error(kInvalidArgument) on the calling rank before anything is sent.
 //
-// Reductions: bf16 and fp16 are summed in fp32 and rounded once; the order of summation is by rank, so all ranks get the same
-// bits. kAverage is the sum divided by size(); for integers it truncates toward zero.
+// Reductions: bf16 and fp16 are summed in fp32 and rounded once; the order of summation is by rank, so all
+// ranks get the same bits. kAverage is the sum divided by size(); for integers it truncates toward zero.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +38,8 @@ struct Buffer {
   std::size_t bytes() const { return static_cast<std::size_t>(count) * size_of(dtype); }
 };
 
-// A handle to one operation in flight. Cheap to copy; an empty Work counts as done. Dropping it does not cancel.
+// A handle to one operation in flight. Cheap to copy; an empty Work counts as done. Dropping it does not
+// cancel.
 class Work {
  public:
   class State {
@@ -71,10 +73,11 @@ class Communicator {
 
   // In place: every rank's buffer becomes the reduction over all ranks.
   virtual Work all_reduce(Buffer buffer, ReduceOp op) = 0;
-  // `input` has size() * output.count elements; rank r gets the reduction of slice r. `output` may be that very slice of `input`,
-  // in which case the rest of `input` keeps its values.
+  // `input` has size() * output.count elements; rank r gets the reduction of slice r. `output` may be that
+  // very slice of `input`, in which case the rest of `input` keeps its values.
   virtual Work reduce_scatter(Buffer input, Buffer output, ReduceOp op) = 0;
-  // `output` has size() * input.count elements; slice r comes from rank r. `input` may be the own slice of `output`.
+  // `output` has size() * input.count elements; slice r comes from rank r. `input` may be the own slice of
+  // `output`.
   virtual Work all_gather(Buffer input, Buffer output) = 0;
   // Every rank's buffer becomes that of `root`.
   virtual Work broadcast(Buffer buffer, int root) = 0;
@@ -85,7 +88,8 @@ class Communicator {
   virtual Work receive(Buffer buffer, int source) = 0;
   virtual Work barrier() = 0;
 
-  // Fails everything in flight and everything later on this rank, and closes its connections, so that the peers fail soon too.
+  // Fails everything in flight and everything later on this rank, and closes its connections, so that the
+  // peers fail soon too.
   virtual void abort(const std::string& reason) = 0;
 };
 
@@ -93,7 +97,8 @@ struct CommunicatorOptions {
   Clock::duration timeout = std::chrono::minutes(30);  // of each operation, and of the rendezvous
   std::string backend;                                 // force one ("single", "tcp"); empty: choose
   std::string name = "world";                          // key prefix in the store; unique per communicator
-  Logger logger;                                       // rank 0 says in one line which backend was chosen and why
+  std::string listen_address;  // tcp: numeric address of this rank; empty: choose (loopback for one host)
+  Logger logger;               // rank 0 says in one line which backend was chosen and why
 };
 
 // The communicator of all ranks of the job. `store` may be null when world_size is 1 (backend "single").

@@ -22,9 +22,15 @@ TEST(WorldLayout, WithoutAnyLauncherIsRankZeroOfOne) {
 }
 
 TEST(WorldLayout, ReadsTheTorchrunContract) {
-  const WorldLayout layout = WorldLayout::from_environment(make_environment(
-      {{"RANK", "5"}, {"WORLD_SIZE", "8"}, {"LOCAL_RANK", "1"}, {"LOCAL_WORLD_SIZE", "4"}, {"GROUP_RANK", "1"},
-       {"MASTER_ADDR", "10.0.0.1"}, {"MASTER_PORT", "1234"}, {"TORCHELASTIC_USE_AGENT_STORE", "True"}}));
+  const WorldLayout layout =
+      WorldLayout::from_environment(make_environment({{"RANK", "5"},
+                                                      {"WORLD_SIZE", "8"},
+                                                      {"LOCAL_RANK", "1"},
+                                                      {"LOCAL_WORLD_SIZE", "4"},
+                                                      {"GROUP_RANK", "1"},
+                                                      {"MASTER_ADDR", "10.0.0.1"},
+                                                      {"MASTER_PORT", "1234"},
+                                                      {"TORCHELASTIC_USE_AGENT_STORE", "True"}}));
   EXPECT_EQ(layout.rank, 5);
   EXPECT_EQ(layout.local_rank, 1);
   EXPECT_EQ(layout.node_rank, 1);
@@ -36,11 +42,15 @@ TEST(WorldLayout, ReadsTheTorchrunContract) {
 }
 
 TEST(WorldLayout, RecognisesOtherLaunchers) {
-  const WorldLayout open_mpi = WorldLayout::from_environment(make_environment(
-      {{"OMPI_COMM_WORLD_RANK", "2"}, {"OMPI_COMM_WORLD_SIZE", "3"}, {"OMPI_COMM_WORLD_LOCAL_RANK", "2"}, {"OMPI_COMM_WORLD_LOCAL_SIZE", "3"}}));
+  const WorldLayout open_mpi =
+      WorldLayout::from_environment(make_environment({{"OMPI_COMM_WORLD_RANK", "2"},
+                                                      {"OMPI_COMM_WORLD_SIZE", "3"},
+                                                      {"OMPI_COMM_WORLD_LOCAL_RANK", "2"},
+                                                      {"OMPI_COMM_WORLD_LOCAL_SIZE", "3"}}));
   EXPECT_EQ(open_mpi.rank, 2);
   EXPECT_EQ(open_mpi.started_by, StartedBy::kOpenMpi);
-  const WorldLayout pmi = WorldLayout::from_environment(make_environment({{"PMI_RANK", "1"}, {"PMI_SIZE", "2"}}));
+  const WorldLayout pmi =
+      WorldLayout::from_environment(make_environment({{"PMI_RANK", "1"}, {"PMI_SIZE", "2"}}));
   EXPECT_EQ(pmi.rank, 1);
   EXPECT_EQ(pmi.local_rank, 1);
   EXPECT_EQ(pmi.started_by, StartedBy::kPmi);
@@ -51,13 +61,15 @@ TEST(WorldLayout, RecognisesOtherLaunchers) {
 }
 
 TEST(WorldLayout, AnSbatchScriptItselfIsNoRank) {
-  const WorldLayout layout = WorldLayout::from_environment(make_environment({{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "4"}}));
+  const WorldLayout layout =
+      WorldLayout::from_environment(make_environment({{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "4"}}));
   EXPECT_EQ(layout.world_size, 1);
 }
 
 TEST(WorldLayout, ContradictionsNameTheVariables) {
-  for (const auto& environment : {make_environment({{"RANK", "2"}, {"WORLD_SIZE", "2"}}), make_environment({{"RANK", "0"}}),
-                                  make_environment({{"RANK", "zero"}, {"WORLD_SIZE", "2"}})}) {
+  for (const auto& environment :
+       {make_environment({{"RANK", "2"}, {"WORLD_SIZE", "2"}}), make_environment({{"RANK", "0"}}),
+        make_environment({{"RANK", "zero"}, {"WORLD_SIZE", "2"}})}) {
     try {
       WorldLayout::from_environment(environment);
       FAIL() << "expected an Error";

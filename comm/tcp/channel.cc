@@ -1,0 +1,140 @@
+#include "comm/tcp/channel.h"
+
+#include <algorithm>
+#include <bit>
+
+namespace deepscale::tcp {
+
+namespace {
+
+constexpr std::size_t kHeaderBytes = sizeof(MessageHeader);
+constexpr std::size_t kForgottenAtOnce = 64 * 1024;
+
+}  // namespace
+
+bool Channel::Direction::contains(const Operation& operation) const {
+  return std::any_of(queue.begin(), queue.end(),
+                     [&](const Transfer* transfer) { return transfer->operation == &operation; });
+}
+
+Channel::Channel(int peer, std::unique_ptr<Connection> connection, Owner& owner)
+    : peer_(peer), connection_(std::move(connection)), owner_(owner) {}
+
+bool Channel::is_needed_by(const Operation& operation) const {
+  return outgoing_.contains(operation) || incoming_.contains(operation);
+}
+
+void Channel::send(Transfer& transfer) {
+  enqueue(outgoing_, transfer);
+  continue_sending();
+}
+
+void Channel::receive(Transfer& transfer) {
+  enqueue(incoming_, transfer);
+  if (incoming_.queue.size() == 1) accept_payload(0);  // its header may be here already
+  continue_receiving();
+}
+
+void Channel::enqueue(Direction& direction, Transfer& transfer) {
+  direction.queue.push_back(&transfer);
+  if (state_ == State::kOpen && ended_) owner_.peer_lost(peer_, *transfer.operation, *ended_);
+}
+
+void Channel::continue_sending() {
+  if (!is_usable() || outgoing_.busy || outgoing_.queue.empty()) return;
+  const Transfer& transfer = *outgoing_.queue.front();
+  const auto header = std::as_bytes(std::span(&transfer.header, 1)).subspan(outgoing_.header_bytes);
+  const auto payload = transfer.next_piece();
+  if (header.empty() && payload.empty()) return;
+  outgoing_.busy = true;
+  connection_->write_some(header, payload,
+                          [this](const std::string& failure, std::size_t bytes) { on_sent(failure, bytes); });
+}
+
+void Channel::on_sent(const std::string& failure, std::size_t bytes) {
+  outgoing_.busy = false;
+  if (state_ != State::kOpen) return owner_.io_returned();
+  if (!failure.empty()) return on_connection_ended(failure);
+  const std::size_t header_bytes = std::min(bytes, kHeaderBytes - outgoing_.header_bytes);
+  outgoing_.header_bytes += header_bytes;
+  if (outgoing_.has_header()) advance(outgoing_, bytes - header_bytes);
+  continue_sending();
+}
+
+void Channel::continue_receiving() {
+  if (!is_usable() || incoming_.busy) return;
+  const auto header = std::span(received_header_).subspan(incoming_.header_bytes);
+  const auto payload =
+      incoming_.queue.empty() ? std::span<std::byte>() : incoming_.queue.front()->next_piece();
+  if (header.empty() && payload.empty()) return;
+  incoming_.busy = true;
+  connection_->read_some(header, payload, [this](const std::string& failure, std::size_t bytes) {
+    on_received(failure, bytes);
+  });
+}
+
+void Channel::on_received(const std::string& failure, std::size_t bytes) {
+  incoming_.busy = false;
+  if (state_ == State::kDraining && failure.empty()) return forget_next_bytes();
+  if (state_ == State::kDraining) close();
+  if (state_ != State::kOpen) return owner_.io_returned();
+  if (!failure.empty()) return on_connection_ended(failure);
+  const std::size_t header_bytes = std::min(bytes, kHeaderBytes - incoming_.header_bytes);
+  incoming_.header_bytes += header_bytes;
+  accept_payload(bytes - header_bytes);
+  continue_receiving();
+}
+
+void Channel::accept_payload(std::size_t bytes) {
+  if (!incoming_.has_header() || incoming_.queue.empty()) return;
+  const auto theirs = std::bit_cast<MessageHeader>(received_header_);
+  const Transfer& next = *incoming_.queue.front();
+  if (theirs != next.header) return owner_.ranks_disagree(peer_, *next.operation, theirs);
+  advance(incoming_, bytes);
+}
+
+void Channel::advance(Direction& direction, std::size_t payload_bytes) {
+  Transfer& transfer = *direction.queue.front();
+  transfer.moved += payload_bytes;
+  const bool finished = transfer.moved == transfer.total;
+  if (finished) {
+    direction.queue.pop_front();
+    direction.header_bytes = 0;
+  }
+  if (transfer.on_moved) transfer.on_moved();
+  if (finished) owner_.transfer_finished(*transfer.operation);
+}
+
+void Channel::on_connection_ended(const std::string& why) {
+  if (!ended_) ended_ = why;
+  const auto& waiting = incoming_.queue.empty() ? outgoing_.queue : incoming_.queue;
+  if (!waiting.empty()) return owner_.peer_lost(peer_, *waiting.front()->operation, why);
+  connection_->close();
+}
+
+void Channel::stop() {
+  state_ = State::kStopping;
+  connection_->cancel();
+}
+
+void Channel::drain() {
+  state_ = State::kDraining;
+  outgoing_ = Direction();
+  incoming_ = Direction();
+  connection_->end_writing();
+  forgotten_.resize(kForgottenAtOnce);
+  forget_next_bytes();
+}
+
+void Channel::forget_next_bytes() {
+  incoming_.busy = true;
+  connection_->read_some(
+      forgotten_, {}, [this](const std::string& failure, std::size_t bytes) { on_received(failure, bytes); });
+}
+
+void Channel::close() {
+  state_ = State::kClosed;
+  connection_->close();
+}
+
+}  // namespace deepscale::tcp

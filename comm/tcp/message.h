@@ -1,0 +1,46 @@
+// What stands before the payload of every message between two ranks.
+//
+// Both ends write down which operation they are in. The receiver compares; so ranks that call different
+// operations, or the same with different counts, get an error that names both instead of garbage. The header
+// goes over the wire as it lies in memory: all ranks of a job have the same byte order, or the greeting
+// (mesh.h) already refuses the connection.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <type_traits>
+
+#include "comm/communicator.h"
+
+namespace deepscale::tcp {
+
+enum class Kind : std::uint8_t {
+  kAllReduce,
+  kReduceScatter,
+  kAllGather,
+  kBroadcast,
+  kAllToAll,
+  kPointToPoint,
+  kBarrier
+};
+
+inline constexpr std::uint32_t kMessageMagic = 0x44534d31;  // "DSM1"
+
+struct MessageHeader {
+  std::uint32_t magic = kMessageMagic;
+  Kind kind = Kind::kBarrier;
+  DType dtype = DType::kUInt8;
+  ReduceOp reduce_op = ReduceOp::kSum;
+  std::uint8_t step = 0;     // all_reduce: 0 scatters, 1 gathers
+  std::uint64_t number = 0;  // collectives count together; sends count for each pair of ranks and direction
+  std::int64_t count = 0;    // elements, as the caller gave them
+  std::int64_t root = -1;    // broadcast
+  bool operator==(const MessageHeader&) const = default;
+};
+static_assert(std::is_trivially_copyable_v<MessageHeader>);
+static_assert(sizeof(MessageHeader) == 32, "there are no padding bytes");
+
+// "all_reduce #5 (fp32, 100 elements, sum)". Also for a header from outside with values that do not exist.
+std::string describe(const MessageHeader& header);
+
+}  // namespace deepscale::tcp

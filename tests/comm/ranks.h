@@ -1,0 +1,65 @@
+// Runs the ranks of a communicator as threads of the test.
+#pragma once
+
+#include <fmt/core.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "comm/base/error.h"
+#include "comm/communicator.h"
+#include "tests/comm/memory_store.h"
+
+namespace deepscale {
+
+using RankBody = std::function<void(Communicator&)>;
+
+// What a rank's body threw; empty when it returned.
+struct RankOutcome {
+  bool failed = false;
+  ErrorCode code = ErrorCode::kInternal;
+  std::string message;
+};
+
+// Every rank makes its tcp communicator, runs `body` and destroys it. A body that throws ends its own rank
+// only.
+inline std::vector<RankOutcome> run_ranks(int world_size, Clock::duration timeout, const RankBody& body) {
+  const auto store = std::make_shared<MemoryStore>();
+  std::vector<RankOutcome> outcomes(world_size);
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < world_size; ++rank) {
+    threads.emplace_back([&, rank] {
+      try {
+        const auto communicator = make_tcp_communicator(rank, world_size, store, {.timeout = timeout});
+        body(*communicator);
+      } catch (const Error& error) {
+        outcomes[rank] = {true, error.code(), error.what()};
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  return outcomes;
+}
+
+// The same, where no rank may fail.
+inline void run_good_ranks(int world_size, const RankBody& body) {
+  const auto outcomes = run_ranks(world_size, std::chrono::seconds(60), body);
+  for (int rank = 0; rank < world_size; ++rank) {
+    EXPECT_FALSE(outcomes[rank].failed) << "rank " << rank << ": " << outcomes[rank].message;
+  }
+}
+
+template <typename Element>
+Buffer buffer_of(std::vector<Element>& elements, DType dtype) {
+  return {elements.data(), static_cast<std::int64_t>(elements.size()), dtype};
+}
+
+inline Buffer buffer_of(std::vector<float>& elements) {
+  return buffer_of(elements, DType::kFloat32);
+}
+
+}  // namespace deepscale
