@@ -68,6 +68,15 @@ TEST(ChildProcessLinux, AKillFromOutsideIsNotOurs) {
   EXPECT_EQ(run.status->shell_code(), 137);
 }
 
+TEST(ChildProcessLinux, ReportsItsPeakMemory) {
+  ChildRun run(
+      shell_options("head -c 50000000 /dev/zero | tail | wc -c"));  // tail keeps the one line that this is
+  ASSERT_TRUE(run.finish());
+  EXPECT_EQ(run.out, "50000000\n");
+  EXPECT_GT(run.status->peak_rss_bytes, 50'000'000U);
+  EXPECT_LT(run.status->peak_rss_bytes, 500'000'000U);
+}
+
 TEST(ChildProcessLinux, AStoppedChildCanBeStoppedAndKilled) {
   for (const bool by_kill : {false, true}) {
     ChildRun run(child_options({"out=ready\n", "stop-yourself", "hang"}));

@@ -26,7 +26,6 @@ TEST(ChildProcess, ReportsTheExitCodeOnce) {
   EXPECT_EQ(run.status->code, 3);
   EXPECT_FALSE(run.status->stopped_by_us);
   EXPECT_GT(run.status->duration.count(), 0);
-  EXPECT_GT(run.status->peak_rss_bytes, 100'000U);
   run.io.run();  // whatever is queued still
   EXPECT_EQ(run.ended_calls, 1);
   EXPECT_EQ(run.gone_calls, 1);
@@ -84,7 +83,7 @@ TEST(ChildProcess, RunsInItsWorkingDirectory) {
   options.working_directory = directory.string();
   ChildRun run(std::move(options));
   ASSERT_TRUE(run.finish());
-  EXPECT_TRUE(std::filesystem::equivalent(run.out, directory)) << run.out;
+  EXPECT_EQ(std::filesystem::canonical(run.out), std::filesystem::canonical(directory));
 }
 
 TEST(ChildProcess, ReadsNothingFromANullInput) {
@@ -222,8 +221,6 @@ TEST(ChildProcess, ItsDestructorEndsTheTree) {
 }
 
 TEST(ChildProcess, MayBeDestroyedInItsCallbacks) {
-  ChildRun by_output(child_options({"out=ready\n", "hang"}));
-  by_output.out.clear();
   std::unique_ptr<ChildProcess> process;
   boost::asio::io_context io;
   for (int which = 0; which < 3; ++which) {

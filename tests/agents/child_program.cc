@@ -1,6 +1,6 @@
 // The child of the process tests: each argument is something to do, in order; some take a value.
 //
-//   tell-pid (prints "pid N")  exit=N  crash  hang  ignore-stop  exit-at-stop=N  close-output  stop-yourself
+//   exit=N  crash  hang  ignore-stop  exit-at-stop=N  close-output  stop-yourself
 //   out=TEXT  err=TEXT  binary  flood=MIB  lines=COUNT  variable=NAME  directory  input  arguments (the ones
 //   after it) grandchild  detached-grandchild  orphan-grandchild
 #include "tests/agents/child_program.h"
@@ -43,6 +43,10 @@ void print_input() {
   print(stdout, "end of input\n");
 }
 
+void print_pid(long long pid) {
+  print(stdout, "pid " + std::to_string(pid) + "\n");
+}
+
 // No test takes this long, and nothing is left for ever if a test fails.
 [[noreturn]] void hang() {
   std::this_thread::sleep_for(std::chrono::seconds(120));
@@ -51,7 +55,6 @@ void print_input() {
 
 void act(const char* program, std::string_view action, const std::string& value) {
   const int number = std::atoi(value.c_str());
-  if (action == "tell-pid") return print(stdout, "pid " + std::to_string(process_id()) + "\n");
   if (action == "exit") std::exit(number);
   if (action == "crash") crash();
   if (action == "hang") hang();
@@ -66,9 +69,9 @@ void act(const char* program, std::string_view action, const std::string& value)
   if (action == "lines") return print_lines(number);
   if (action == "directory") return print(stdout, std::filesystem::current_path().string());
   if (action == "input") return print_input();
-  if (action == "grandchild") return start_grandchild(program, Grandchild::kPlain);
-  if (action == "detached-grandchild") return start_grandchild(program, Grandchild::kDetached);
-  if (action == "orphan-grandchild") return start_grandchild(program, Grandchild::kOrphan);
+  if (action == "grandchild") return print_pid(start_grandchild(program, Grandchild::kPlain));
+  if (action == "detached-grandchild") return print_pid(start_grandchild(program, Grandchild::kDetached));
+  if (action == "orphan-grandchild") return print_pid(start_grandchild(program, Grandchild::kOrphan));
   if (action == "variable") {
     const char* found = std::getenv(value.c_str());
     return print(stdout, found != nullptr ? found : "(unset)");

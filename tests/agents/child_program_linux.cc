@@ -50,16 +50,26 @@ void crash() {
   ::_exit(99);
 }
 
-void start_grandchild(const char* program, Grandchild kind) {
-  const pid_t pid = ::fork();
-  if (pid != 0) {
-    if (kind == Grandchild::kOrphan) ::waitpid(pid, nullptr, 0);
-    return;
+long long start_grandchild(const char* program, Grandchild kind) {
+  int pids[2];
+  if (::pipe(pids) != 0) ::_exit(98);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (kind != Grandchild::kPlain) ::setsid();
+    if (kind == Grandchild::kOrphan && ::fork() != 0) ::_exit(0);
+    const long long pid = ::getpid();
+    if (::write(pids[1], &pid, sizeof pid) != sizeof pid) ::_exit(98);
+    ::close(pids[0]);
+    ::close(pids[1]);
+    ::execl(program, program, "hang", nullptr);
+    ::_exit(98);
   }
-  if (kind != Grandchild::kPlain) ::setsid();
-  if (kind == Grandchild::kOrphan && ::fork() != 0) ::_exit(0);
-  ::execl(program, program, "tell-pid", "hang", nullptr);
-  ::_exit(98);
+  if (kind == Grandchild::kOrphan) ::waitpid(child, nullptr, 0);
+  long long grandchild = -1;
+  if (::read(pids[0], &grandchild, sizeof grandchild) != sizeof grandchild) ::_exit(98);
+  ::close(pids[0]);
+  ::close(pids[1]);
+  return grandchild;
 }
 
 }  // namespace deepscale::testing

@@ -55,10 +55,13 @@ void crash() {
   std::_Exit(99);
 }
 
-void start_grandchild(const char* program, Grandchild kind) {
-  std::string line = '"' + std::string(program) + "\" tell-pid hang";
+long long start_grandchild(const char* program, Grandchild kind) {
+  std::string line = '"' + std::string(program) + "\" hang";
   STARTUPINFOA startup = {};
   startup.cb = sizeof startup;
+  startup.dwFlags = STARTF_USESTDHANDLES;
+  startup.hStdOutput = GetStdHandle(STD_OUTPUT_HANDLE);
+  startup.hStdError = GetStdHandle(STD_ERROR_HANDLE);
   PROCESS_INFORMATION process = {};
   const DWORD flags = kind == Grandchild::kPlain ? 0 : DETACHED_PROCESS | CREATE_NEW_PROCESS_GROUP;
   if (!CreateProcessA(program, line.data(), nullptr, nullptr, TRUE, flags, nullptr, nullptr, &startup,
@@ -67,6 +70,7 @@ void start_grandchild(const char* program, Grandchild kind) {
   }
   CloseHandle(process.hThread);
   CloseHandle(process.hProcess);
+  return process.dwProcessId;
 }
 
 }  // namespace deepscale::testing
