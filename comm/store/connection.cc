@@ -18,6 +18,12 @@ namespace {
 // An address that does not answer at all must not use up the time of the next one.
 constexpr auto kAddressTime = std::chrono::seconds(5);
 
+// An operation is aborted only where its deadline passed.
+std::error_code outcome(error_code result) {
+  return result == asio::error::operation_aborted ? std::make_error_code(std::errc::timed_out)
+                                                  : std::error_code(result);
+}
+
 }  // namespace
 
 struct StoreConnection::Io {
@@ -35,18 +41,18 @@ struct StoreConnection::Io {
     context.run();
   }
 
-  error_code wait_until_ready(tcp::socket::wait_type what, Deadline deadline) {
+  std::error_code wait_until_ready(tcp::socket::wait_type what, Deadline deadline) {
     error_code result;
     socket.async_wait(what, [&result](error_code failure) { result = failure; });
     run(deadline, [this] {
       error_code ignored;
       socket.cancel(ignored);
     });
-    return result == asio::error::operation_aborted ? error_code(asio::error::timed_out) : result;
+    return outcome(result);
   }
 
-  error_code resolve(const std::string& host, int port, Deadline deadline,
-                     std::vector<tcp::endpoint>& endpoints) {
+  std::error_code resolve(const std::string& host, int port, Deadline deadline,
+                          std::vector<tcp::endpoint>& endpoints) {
     error_code result;
     const auto numeric = asio::ip::make_address(host, result);
     if (!result) {
@@ -60,10 +66,10 @@ struct StoreConnection::Io {
                              for (const auto& entry : found) endpoints.push_back(entry.endpoint());
                            });
     run(deadline, [&resolver] { resolver.cancel(); });
-    return result == asio::error::operation_aborted ? error_code(asio::error::timed_out) : result;
+    return outcome(result);
   }
 
-  error_code connect(const tcp::endpoint& endpoint, Deadline deadline) {
+  std::error_code connect(const tcp::endpoint& endpoint, Deadline deadline) {
     error_code result;
     socket = tcp::socket(context);
     socket.open(endpoint.protocol(), result);
@@ -71,10 +77,10 @@ struct StoreConnection::Io {
     keep_from_children(socket.native_handle());
     socket.async_connect(endpoint, [&result](error_code failure) { result = failure; });
     run(deadline, [this] { socket = tcp::socket(context); });
-    if (result) return result == asio::error::operation_aborted ? error_code(asio::error::timed_out) : result;
+    if (result) return outcome(result);
     // While nobody listens on a port that the system also gives to clients, a client may happen to connect to
     // itself.
-    if (socket.local_endpoint(result) == endpoint) return asio::error::connection_refused;
+    if (socket.local_endpoint(result) == endpoint) return std::make_error_code(std::errc::connection_refused);
     socket.non_blocking(true, result);
     error_code ignored;
     socket.set_option(tcp::no_delay(true), ignored);
@@ -86,9 +92,9 @@ struct StoreConnection::Io {
 StoreConnection::StoreConnection() : io_(std::make_unique<Io>()) {}
 StoreConnection::~StoreConnection() = default;
 
-error_code StoreConnection::connect(const std::string& host, int port, Deadline deadline) {
+std::error_code StoreConnection::connect(const std::string& host, int port, Deadline deadline) {
   std::vector<tcp::endpoint> endpoints;
-  error_code result = io_->resolve(host, port, deadline, endpoints);
+  std::error_code result = io_->resolve(host, port, deadline, endpoints);
   for (const auto& endpoint : endpoints) {
     const auto limit = std::min(deadline.time(), Clock::now() + kAddressTime);
     result = io_->connect(endpoint, Deadline::at(limit));
@@ -98,26 +104,27 @@ error_code StoreConnection::connect(const std::string& host, int port, Deadline 
   return result;
 }
 
-error_code StoreConnection::send(std::string_view bytes, Deadline deadline) {
+std::error_code StoreConnection::send(std::string_view bytes, Deadline deadline) {
   while (!bytes.empty()) {
     error_code failure;
     bytes.remove_prefix(io_->socket.write_some(asio::buffer(bytes), failure));
+    std::error_code result = failure;
     if (failure == asio::error::would_block)
-      failure = io_->wait_until_ready(tcp::socket::wait_write, deadline);
-    if (failure) return failure;
+      result = io_->wait_until_ready(tcp::socket::wait_write, deadline);
+    if (result) return result;
   }
   return {};
 }
 
-error_code StoreConnection::receive(char* into, std::size_t size, Deadline deadline) {
+std::error_code StoreConnection::receive(char* into, std::size_t size, Deadline deadline) {
   while (size > 0) {
     error_code failure;
     const std::size_t received = io_->socket.read_some(asio::buffer(into, size), failure);
     into += received;
     size -= received;
-    if (failure == asio::error::would_block)
-      failure = io_->wait_until_ready(tcp::socket::wait_read, deadline);
-    if (failure) return failure;
+    std::error_code result = failure;
+    if (failure == asio::error::would_block) result = io_->wait_until_ready(tcp::socket::wait_read, deadline);
+    if (result) return result;
   }
   return {};
 }

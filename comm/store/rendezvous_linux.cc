@@ -92,8 +92,9 @@ std::optional<int> published_port(const std::filesystem::path& file) {
   const ssize_t size = ::read(descriptor.get(), text.data(), text.size());
   if (size < 0) fail("read the port of the store from", file);
   int port = 0;
-  const auto [end, failure] = std::from_chars(text.data(), text.data() + size, port);
-  if (failure != std::errc() || *end != '\n') {
+  const char* const end = text.data() + size;
+  const auto [rest, failure] = std::from_chars(text.data(), end, port);
+  if (failure != std::errc() || rest + 1 != end || *rest != '\n' || port < 1 || port > 65535) {
     throw Error(ErrorCode::kProtocol, fmt::format("{} does not hold a port; delete it", file.string()));
   }
   return port;

@@ -1,7 +1,6 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <boost/asio/error.hpp>
 #include <mutex>
 #include <random>
 #include <thread>
@@ -13,8 +12,6 @@
 #include "comm/store/wire.h"
 
 namespace deepscale {
-
-using boost::system::error_code;
 
 namespace {
 
@@ -81,7 +78,7 @@ class TcpStore final : public Store {
                                            : fmt::format("[{}]:{}", host, port)) {}
 
   // Before anything else; again until it succeeds. Error(kProtocol) when whoever listens there is no store.
-  error_code connect(Deadline deadline);
+  std::error_code connect(Deadline deadline);
   const std::string& where() const { return where_; }
 
   void set(std::string_view key, std::string_view value) override {
@@ -138,7 +135,7 @@ class TcpStore final : public Store {
   char receive_byte(const StoreQuery& query, Deadline deadline);
   std::uint64_t receive_number(const StoreQuery& query, Deadline deadline);
   std::string receive_string(const StoreQuery& query, Deadline deadline);
-  [[noreturn]] void fail(const StoreQuery& query, error_code failure);
+  [[noreturn]] void fail(const StoreQuery& query, std::error_code failure);
 
   const std::string host_;
   const int port_;
@@ -149,15 +146,16 @@ class TcpStore final : public Store {
   std::string lost_;                // why the connection is of no use any more; empty while it is
 };
 
-error_code TcpStore::connect(Deadline deadline) {
-  if (const error_code failure = connection_.connect(host_, port_, deadline)) return failure;
+std::error_code TcpStore::connect(Deadline deadline) {
+  if (const std::error_code failure = connection_.connect(host_, port_, deadline)) return failure;
   const auto nonce = static_cast<std::uint32_t>(std::random_device{}());
   const std::string greeting =
       encode_store_query({.kind = StoreQueryKind::kValidate, .number = kStoreMagic}) +
       encode_store_query({.kind = StoreQueryKind::kPing, .number = nonce});
-  if (const error_code failure = connection_.send(greeting, deadline)) return failure;
+  if (const std::error_code failure = connection_.send(greeting, deadline)) return failure;
   std::string reply(sizeof(nonce), '\0');
-  if (const error_code failure = connection_.receive(reply.data(), reply.size(), deadline)) return failure;
+  if (const std::error_code failure = connection_.receive(reply.data(), reply.size(), deadline))
+    return failure;
   if (decode_store_integer(reply) != nonce) {
     throw Error(
         ErrorCode::kProtocol,
@@ -171,8 +169,8 @@ void TcpStore::await(const std::vector<std::string>& keys, Deadline deadline) {
   const StoreQuery query{.kind = StoreQueryKind::kWait, .keys = keys};
   send(query);
   char reply = kStoreStopWaiting;
-  const error_code failure = connection_.receive(&reply, 1, deadline);
-  if (failure == boost::asio::error::timed_out) {
+  const std::error_code failure = connection_.receive(&reply, 1, deadline);
+  if (failure == std::make_error_code(std::errc::timed_out)) {
     send({.kind = StoreQueryKind::kCancelWait});
     cancel_unanswered_ = true;
     throw Error(ErrorCode::kTimeout,
@@ -181,8 +179,7 @@ void TcpStore::await(const std::vector<std::string>& keys, Deadline deadline) {
                             where_, describe_keys(keys)));
   }
   if (failure) fail(query, failure);
-  if (reply != kStoreStopWaiting)
-    fail(query, boost::system::errc::make_error_code(boost::system::errc::protocol_error));
+  if (reply != kStoreStopWaiting) fail(query, std::make_error_code(std::errc::protocol_error));
 }
 
 std::int64_t TcpStore::ask_number(const StoreQuery& query) {
@@ -198,12 +195,12 @@ void TcpStore::send(const StoreQuery& query) {
     // What the wait was for may have come just before the server read that we gave up.
     if (receive_byte(query, deadline) == kStoreStopWaiting) receive_byte(query, deadline);
   }
-  const error_code failure = connection_.send(encode_store_query(query), Deadline::after(kReplyTime));
+  const std::error_code failure = connection_.send(encode_store_query(query), Deadline::after(kReplyTime));
   if (failure) fail(query, failure);
 }
 
 void TcpStore::receive(const StoreQuery& query, char* into, std::size_t size, Deadline deadline) {
-  if (const error_code failure = connection_.receive(into, size, deadline)) fail(query, failure);
+  if (const std::error_code failure = connection_.receive(into, size, deadline)) fail(query, failure);
 }
 
 char TcpStore::receive_byte(const StoreQuery& query, Deadline deadline) {
@@ -220,17 +217,17 @@ std::uint64_t TcpStore::receive_number(const StoreQuery& query, Deadline deadlin
 
 std::string TcpStore::receive_string(const StoreQuery& query, Deadline deadline) {
   const std::uint64_t size = receive_number(query, deadline);
-  if (size > kMaxReplyBytes) fail(query, boost::asio::error::message_size);
+  if (size > kMaxReplyBytes) fail(query, std::make_error_code(std::errc::message_size));
   std::string bytes(static_cast<std::size_t>(size), '\0');
   receive(query, bytes.data(), bytes.size(), deadline);
   return bytes;
 }
 
 // The stream cannot be used after a failure: nobody knows to which query the next bytes belong.
-void TcpStore::fail(const StoreQuery& query, error_code failure) {
+void TcpStore::fail(const StoreQuery& query, std::error_code failure) {
   connection_.close();
   lost_ = fmt::format("store {}: the connection ended earlier ({})", where_, failure.message());
-  if (failure == boost::asio::error::timed_out) {
+  if (failure == std::make_error_code(std::errc::timed_out)) {
     throw Error(ErrorCode::kTimeout,
                 fmt::format("store {}: no reply to '{}'; the process that serves the store hangs, or "
                             "the network to it is cut",
@@ -254,7 +251,7 @@ std::unique_ptr<Store> connect_store(const std::string& host, int port, Deadline
   }
   auto store = std::make_unique<TcpStore>(host, port);
   for (Clock::duration pause = kFirstRetry;; pause = std::min<Clock::duration>(2 * pause, kLastRetry)) {
-    const error_code failure = store->connect(deadline);
+    const std::error_code failure = store->connect(deadline);
     if (!failure) return store;
     if (deadline.has_passed()) {
       throw Error(

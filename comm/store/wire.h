@@ -56,8 +56,9 @@ struct StoreQuery {
   StoreQueryKind kind = StoreQueryKind::kPing;
   std::vector<std::string> keys;    // kMultiSet: as many values as keys; others as their kind says
   std::vector<std::string> values;  // kCompareSet: expected, desired
-  std::int64_t number =
-      0;  // the magic of kValidate, the nonce of kPing, the delta of kAdd, the world size of kBarrier
+  // The magic of kValidate, the nonce of kPing, the delta of kAdd, the world size of kBarrier.
+  std::int64_t number = 0;
+  bool operator==(const StoreQuery&) const = default;
 };
 
 std::string encode_store_query(const StoreQuery& query);

@@ -36,14 +36,13 @@ std::optional<PythonFacts> read_python_facts(const Environment& environment) {
     options.program = resolve_program(spec, environment).executable;
     options.arguments = {"-c", kQuestion};
     options.environment = environment;
-    ChildProcess python(io, std::move(options),
-                        {[&](OutputStream stream, std::string_view text) {
-                           if (stream == OutputStream::kOut) output += text;
-                         },
-                         [&](const ExitStatus& status) {
-                           has_answered = status.is_success();
-                           io.stop();
-                         }});
+    ChildProcess::Callbacks callbacks;
+    callbacks.on_output = [&](OutputStream stream, std::string_view text) {
+      if (stream == OutputStream::kOut) output += text;
+    };
+    callbacks.on_ended = [&](const ExitStatus& status) { has_answered = status.is_success(); };
+    callbacks.on_gone = [&] { io.stop(); };
+    const ChildProcess python(io, std::move(options), std::move(callbacks));
     io.run_for(kPatience);
   } catch (const Error&) {
     return std::nullopt;

@@ -1,15 +1,16 @@
 // A ds_config.json, typed.
 //
-// Accepts what DeepSpeed accepts: a path, the text itself, or its urlsafe-base64 form; comments (#, //, /*
-// */) and trailing commas; 5e8 as a whole number; the aliases (stage3_x and x, bfloat16, cpu_offload,
-// zero_optimization: true); "auto". Duplicate keys and unknown keys inside a section are errors that give the
-// key's path and, where one is near, "did you mean"; an unknown key at top level is a warning (an error with
+// Accepts what DeepSpeed accepts: a path, or the urlsafe-base64 form of the text; comments (#, //, /* */) and
+// trailing commas; 5e8 as a whole number; aliases (stage3_x and x, bfloat16, cpu_offload, zero_optimization:
+// true); "auto". A duplicate key, or an unknown one inside a section, is an error that gives the key's path
+// and, where one is near, "did you mean"; an unknown key at top level is a warning (an error with
 // ConfigContext::strict). A known key whose feature this version does not have is an error when it asks for
 // the feature, and accepted when it switches it off. Defaults are those of DeepSpeed's code (0.19).
+// docs/ds_config.md lists every key.
 //
 // Values are plain data; reading one is thread-safe. All errors are Error(kInvalidArgument), (kNotFound), or
-// (kUnsupported) for a feature that is not in this version, in the form "ds_config.json:
-// zero_optimization.stage: expected 0..3, got 7". docs/ds_config.md lists every key.
+// (kUnsupported) for a feature that is not in this version, in the form
+// "ds_config.json: zero_optimization.stage: expected 0..3, got 7".
 #pragma once
 
 #include <array>
@@ -23,12 +24,8 @@
 
 namespace deepscale {
 
-enum class OptimizerKind {
-  kAdamW,
-  kAdam,
-  kSgd,
-  kLion
-};  // kAdam: L2 regularisation; kAdamW: decoupled weight decay
+// kAdam: L2 regularisation; kAdamW: decoupled weight decay.
+enum class OptimizerKind { kAdamW, kAdam, kSgd, kLion };
 enum class SchedulerKind { kNone, kWarmupLr, kWarmupDecayLr, kWarmupCosineLr, kOneCycle, kLrRangeTest };
 enum class OffloadDevice { kNone, kCpu, kNvme };
 
@@ -133,7 +130,7 @@ struct ConfigContext {
   std::optional<double> gradient_clipping;
   std::optional<double> lr;
   std::optional<double> weight_decay;
-  std::optional<std::int64_t> hidden_size;  // bucket sizes: h*h, 0.9*h*h, 10*h
+  std::optional<std::int64_t> hidden_size;  // reduce_bucket_size: h * h
   std::optional<std::int64_t> total_num_steps;
   std::optional<std::int64_t> warmup_num_steps;
   std::optional<DType> dtype;  // fp16.enabled / bf16.enabled: "auto"

@@ -56,16 +56,41 @@ Position position_of(std::string_view text, std::size_t offset) {
           .line_text = line};
 }
 
-[[noreturn]] void fail_malformed(std::string_view text, std::string_view source, std::size_t byte,
-                                 std::string reason) {
-  const Position at = position_of(text, byte > 0 ? byte - 1 : 0);
-  // nlohmann's text carries its own position, of the last byte read, before the reason.
-  if (const std::size_t colon = reason.find(": "); colon != std::string::npos) reason.erase(0, colon + 2);
+// nlohmann's message begins with its own name for the error and position, up to the first colon or bracket.
+std::string reason_of(const Json::exception& error) {
+  std::string reason = error.what();
+  const std::size_t colon = reason.find(": ");
+  const std::size_t bracket = reason.find("] ");
+  if (colon != std::string::npos) {
+    reason.erase(0, colon + 2);
+  } else if (bracket != std::string::npos) {
+    reason.erase(0, bracket + 2);
+  }
+  return reason;
+}
+
+// What people usually did when the parser says so.
+const char* likely_mistake(std::string_view reason) {
+  const auto says = [&](std::string_view words) { return reason.find(words) != std::string_view::npos; };
+  if (says("unexpected string literal")) return " (is a comma missing before it?)";
+  if (says("invalid literal"))
+    return " (keys and texts need double quotes; true, false and null are lower case)";
+  if (says("unexpected end of input")) return " (is a bracket not closed?)";
+  return "";
+}
+
+[[noreturn]] void fail_malformed(std::string_view text, std::string_view source,
+                                 const Json::parse_error& error) {
+  const Position at = position_of(text, error.byte > 0 ? error.byte - 1 : 0);
+  const std::string reason = reason_of(error);
   constexpr std::size_t kLongestLine = 120;
+  std::string line(at.line_text.substr(0, kLongestLine));
+  std::replace_if(
+      line.begin(), line.end(), [](unsigned char c) { return c < ' ' || c == 0x7F; }, ' ');
+  if (at.line_text.size() > kLongestLine) line += " ...";
   throw Error(ErrorCode::kInvalidArgument,
-              fmt::format("{}: line {}, column {}: malformed JSON: {}; the line is: {}{}", source, at.line,
-                          at.column, reason, at.line_text.substr(0, kLongestLine),
-                          at.line_text.size() > kLongestLine ? " ..." : ""));
+              fmt::format("{}: line {}, column {}: malformed JSON: {}{}; the line is: {}", source, at.line,
+                          at.column, reason, likely_mistake(reason), line));
 }
 
 // Follows the parser through the text to know each key's path, since the tree itself keeps only the last of
@@ -158,9 +183,9 @@ Json parse_json_text(std::string_view text, std::string_view source) {
       return true;
     });
   } catch (const Json::parse_error& error) {
-    fail_malformed(text, source, error.byte, error.what());
+    fail_malformed(text, source, error);
   } catch (const Json::exception& error) {
-    throw Error(ErrorCode::kInvalidArgument, fmt::format("{}: malformed JSON: {}", source, error.what()));
+    throw Error(ErrorCode::kInvalidArgument, fmt::format("{}: malformed JSON: {}", source, reason_of(error)));
   }
   if (!json.is_object()) {
     throw Error(ErrorCode::kInvalidArgument,

@@ -34,10 +34,10 @@ Key total_num_steps_key(const ConfigContext& context, SchedulerConfig& scheduler
 
 void require_total_num_steps(const Value& params, const SchedulerConfig& scheduler) {
   if (scheduler.total_num_steps > 0) return;
-  params.fail("total_num_steps is required; give the number of optimizer steps of the whole run" +
-              std::string(params.has("total_num_steps")
-                              ? " (it is \"auto\", and the program does not know it)"
-                              : ""));
+  const char* reason =
+      params.has("total_num_steps") ? "is \"auto\", and the program does not know it" : "is required";
+  params.member_or_empty("total_num_steps")
+      .fail(std::string(reason) + "; give the number of optimizer steps of the whole run");
 }
 
 void read_warmup_decay(const Value& params, SchedulerConfig& scheduler) {
@@ -73,7 +73,7 @@ void read_one_cycle(const Value& params, SchedulerConfig& scheduler) {
       {"decay_mom_rate", number(scheduler.decay_mom_rate, 0.0)},
   });
   for (const char* name : {"cycle_min_lr", "cycle_max_lr"}) {
-    if (!params.find(name)) params.fail(std::string(name) + " is required for OneCycle");
+    if (!params.find(name)) params.member_or_empty(name).fail("is required for OneCycle");
   }
 }
 

@@ -24,6 +24,7 @@
 #pragma once
 
 #include <torch/nn/modules/container/any.h>
+#include <torch/nn/modules/container/sequential.h>
 
 #include <cstdint>
 #include <memory>
@@ -116,12 +117,25 @@ class Engine {
   std::unique_ptr<Parts> parts_;
 };
 
+// A torch::nn::Sequential has a templated forward(), which AnyModule does not take.
+struct SequentialForward : torch::nn::Module {
+  explicit SequentialForward(std::shared_ptr<torch::nn::SequentialImpl> layers) : layers(std::move(layers)) {}
+  torch::Tensor forward(torch::Tensor input) { return layers->forward(std::move(input)); }
+  std::shared_ptr<torch::nn::SequentialImpl> layers;
+};
+
 // With a Config and a communicator at hand. `Module` is a torch::nn::Module with a forward(), held by a
-// shared_ptr or a ModuleHolder.
+// shared_ptr or a ModuleHolder; a torch::nn::Sequential takes and returns one tensor.
 template <typename Module>
 std::unique_ptr<Engine> initialize(std::shared_ptr<Module> module, const Config& config,
                                    InitializeOptions options) {
-  return std::make_unique<Engine>(module, torch::nn::AnyModule(module), config, std::move(options));
+  torch::nn::AnyModule callable;
+  if constexpr (std::is_same_v<Module, torch::nn::SequentialImpl>) {
+    callable = torch::nn::AnyModule(std::make_shared<SequentialForward>(module));
+  } else {
+    callable = torch::nn::AnyModule(module);
+  }
+  return std::make_unique<Engine>(std::move(module), std::move(callable), config, std::move(options));
 }
 
 // For a program that makes its own Config: reads the environment and joins the job (no launcher: a world of

@@ -155,7 +155,9 @@ void check_reduce_scatter(Communicator& ranks, const Case& drawn) {
   }
   ranks.reduce_scatter(as_buffer(input, drawn.dtype), output, drawn.op).wait();
   EXPECT_EQ(input, expected_input);
-  if (!drawn.in_place) EXPECT_EQ(separate, expected);
+  if (!drawn.in_place) {
+    EXPECT_EQ(separate, expected);
+  }
 }
 
 void check_all_gather(Communicator& ranks, const Case& drawn) {

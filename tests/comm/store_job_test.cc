@@ -1,0 +1,119 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <future>
+
+#include "comm/base/error.h"
+#include "comm/store/store.h"
+#include "comm/store/store_server.h"
+#include "tests/comm/job_ranks.h"
+
+namespace deepscale {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::HasSubstr;
+
+int free_port() {
+  return HostedStoreServer(StoreServerOptions{}).port();
+}
+
+std::string refusal(const WorldLayout& layout) {
+  try {
+    join_job_store(layout, Logger(), Deadline::after(5s));
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+    return error.what();
+  }
+  return "";
+}
+
+TEST(JobStore, RankZeroServesOnMasterPort) {
+  for (const char* host : {"127.0.0.1", "localhost"}) {
+    run_job_ranks(
+        {.world_size = 4, .master_addr = host, .master_port = free_port()},
+        [](const WorldLayout&, Store& store) { store_barrier(store, "here", 4, Deadline::after(30s)); });
+  }
+}
+
+TEST(JobStore, ManyNodesMeetAtMasterAddr) {
+  run_job_ranks({.world_size = 2, .node_count = 2, .master_addr = "127.0.0.1", .master_port = free_port()},
+                [](const WorldLayout& layout, Store& store) {
+                  store.set("rank/" + std::to_string(layout.rank), "1");
+                  store.wait({"rank/0", "rank/1"}, Deadline::after(30s));
+                });
+}
+
+TEST(JobStore, ALauncherThatServesIsOnlyConnectedTo) {
+  HostedStoreServer launcher({});
+  WorldLayout layout{.rank = 0, .world_size = 2, .generation = 3};
+  layout.master_addr = "127.0.0.1";
+  layout.master_port = launcher.port();
+  layout.launcher_serves_store = true;
+  const auto store = join_job_store(layout, Logger(), Deadline::after(30s));
+  store->set("k", "v");
+  const auto plain = connect_store("127.0.0.1", launcher.port(), Deadline::after(30s));
+  EXPECT_EQ(plain->get("deepscale/3/k", Deadline::after(30s)), "v");
+}
+
+// Rank 0 is done first and leaves; the others still need the store then.
+TEST(JobStore, RankZeroLeavesLast) {
+  std::promise<void> rank_zero_is_leaving;
+  auto leaving = rank_zero_is_leaving.get_future().share();
+  run_job_ranks({.world_size = 3, .master_addr = "127.0.0.1", .master_port = free_port()},
+                [&](const WorldLayout& layout, Store& store) {
+                  if (layout.rank == 0) return rank_zero_is_leaving.set_value();
+                  leaving.wait();
+                  store_barrier(store, "others", 2, Deadline::after(30s));
+                });
+}
+
+TEST(JobStore, RankZeroTellsHowManyJoined) {
+  const int port = free_port();
+  WorldLayout layout{.rank = 1, .world_size = 3, .master_addr = "127.0.0.1", .master_port = port};
+  auto other =
+      std::async(std::launch::async, [layout] { join_job_store(layout, Logger(), Deadline::after(30s)); });
+  layout.rank = 0;
+  try {
+    join_job_store(layout, Logger(), Deadline::after(500ms));
+    FAIL() << "rank 2 is missing";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kTimeout);
+    EXPECT_THAT(error.what(), HasSubstr("2 of 3"));
+    EXPECT_THAT(error.what(), HasSubstr(std::to_string(port)));
+  }
+  EXPECT_THROW(other.get(), Error);
+}
+
+TEST(JobStore, TwoJobsInOneStoreAreTold) {
+  HostedStoreServer elsewhere({});
+  WorldLayout layout{.rank = 1, .world_size = 3, .master_addr = "127.0.0.1", .master_port = elsewhere.port()};
+  EXPECT_THROW(join_job_store(layout, Logger(), Deadline::after(50ms)), Error);  // rank 0 never comes
+  EXPECT_THAT(refusal(layout), HasSubstr("rank 1 joined"));
+}
+
+TEST(JobStore, SaysWhatToSet) {
+  EXPECT_THAT(refusal({.world_size = 1}), HasSubstr("one rank"));
+  EXPECT_THAT(refusal({.world_size = 2, .master_addr = "here"}),
+              HasSubstr("only one of MASTER_ADDR and MASTER_PORT"));
+  EXPECT_THAT(refusal({.world_size = 2, .master_port = 1}),
+              HasSubstr("only one of MASTER_ADDR and MASTER_PORT"));
+  EXPECT_THAT(refusal({.world_size = 2, .node_count = 2}), HasSubstr("2 nodes"));
+  EXPECT_THAT(refusal({.world_size = 2, .launcher_serves_store = true}),
+              HasSubstr("TORCHELASTIC_USE_AGENT_STORE"));
+}
+
+TEST(JobStore, APortInUseIsTold) {
+  HostedStoreServer elsewhere({});
+  const WorldLayout layout{.world_size = 2, .master_addr = "127.0.0.1", .master_port = elsewhere.port()};
+  try {
+    join_job_store(layout, Logger(), Deadline::after(5s));
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kSystem);
+    EXPECT_THAT(error.what(), HasSubstr(std::to_string(elsewhere.port())));
+  }
+}
+
+}  // namespace
+}  // namespace deepscale
