@@ -13,10 +13,6 @@ namespace {
 
 using Kind = StoreQueryKind;
 
-bool operator==(const StoreQuery& a, const StoreQuery& b) {
-  return a.kind == b.kind && a.keys == b.keys && a.values == b.values && a.number == b.number;
-}
-
 std::vector<StoreQuery> one_of_each_kind() {
   return {{.kind = Kind::kValidate, .number = kStoreMagic},
           {.kind = Kind::kSet, .keys = {"k"}, .values = {"v"}},
