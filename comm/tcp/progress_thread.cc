@@ -8,6 +8,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <optional>
 
 #include "comm/tcp/mesh.h"
 
@@ -24,7 +25,8 @@ constexpr auto kLongestTimeout = std::chrono::hours(24 * 365);  // now + timeout
 
 struct ProgressThread::Loop {
   asio::io_context context{1};
-  asio::executor_work_guard<asio::io_context::executor_type> keep_running{context.get_executor()};
+  // From the end of the rendezvous on, which runs the context until nothing is left on it.
+  std::optional<asio::executor_work_guard<asio::io_context::executor_type>> keep_running;
   asio::steady_timer timer{context};
 };
 
@@ -48,6 +50,7 @@ ProgressThread::ProgressThread(int rank, int world_size, Store* store, const Com
         channels_[peer] = std::make_unique<Channel>(peer, std::move(connections[peer]), *this);
     }
   }
+  loop_->keep_running.emplace(loop_->context.get_executor());
   thread_ = std::thread([this] { run(); });
 }
 
