@@ -7,12 +7,12 @@
 #include <fstream>
 #include <numeric>
 #include <optional>
-#include <sstream>
 #include <unordered_map>
 #include <unordered_set>
 
 #include "comm/base/error.h"
 #include "comm/base/suggest.h"
+#include "launcher/job/file_path.h"
 
 namespace deepscale {
 namespace {
@@ -144,14 +144,14 @@ std::vector<Host> parse_hostfile(std::string_view text, const std::string& file_
 }
 
 std::vector<Host> read_hostfile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  if (!file.is_open() || text.bad()) {
+  std::ifstream file(to_path(path), std::ios::binary);
+  std::string text;
+  std::getline(file, text, '\0');
+  if (!file.eof()) {
     fail(fmt::format(
         "hostfile {} cannot be read. Check the path, or leave --hostfile out to run on this machine.", path));
   }
-  return parse_hostfile(text.str(), path);
+  return parse_hostfile(text, path);
 }
 
 std::vector<Host> filter_hosts(std::vector<Host> hosts, const std::string& include,

@@ -1,0 +1,150 @@
+#include "launcher/job/job_plan.h"
+
+#include "launcher/job/plan_text.h"
+#include "tests/launcher/expect_error.h"
+
+namespace deepscale::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+PlanInputs inputs_for(int gpu_count) {
+  PlanInputs inputs;
+  inputs.machine.host_name = "here";
+  inputs.machine.core_count = 16;
+  inputs.machine.gpu_count = gpu_count;
+  inputs.program = {"/usr/bin/python3", {"train.py"}, true};
+  inputs.spec.arguments = {"--lr", "0.1"};
+  return inputs;
+}
+
+std::string complaint(const PlanInputs& inputs) {
+  return message_of([&] { make_job_plan(inputs); });
+}
+
+TEST(JobPlan, WithoutGpusIsOneRankOnTheCpuUnlessAskedOtherwise) {
+  PlanInputs inputs = inputs_for(0);
+  EXPECT_EQ(make_job_plan(inputs).world_size, 1);
+  inputs.spec.ranks_per_node = 6;
+  const JobPlan plan = make_job_plan(inputs);
+  EXPECT_EQ(plan.world_size, 6);
+  EXPECT_THAT(plan.nodes.front().devices, IsEmpty());
+}
+
+TEST(JobPlan, HasOneRankPerVisibleGpu) {
+  PlanInputs inputs = inputs_for(8);
+  EXPECT_EQ(make_job_plan(inputs).world_size, 8);
+  inputs.environment.set("CUDA_VISIBLE_DEVICES", "6,4,2");
+  EXPECT_THAT(make_job_plan(inputs).nodes.front().devices, ElementsAre("6", "4", "2"));
+  inputs.spec.ranks_per_node = 2;
+  EXPECT_THAT(make_job_plan(inputs).nodes.front().devices, ElementsAre("6", "4"));
+}
+
+TEST(JobPlan, IncludeCountsAmongTheVisibleGpus) {
+  PlanInputs inputs = inputs_for(8);
+  inputs.environment.set("CUDA_VISIBLE_DEVICES", "6,4,2");
+  inputs.spec.include = "localhost:0,2";
+  const JobPlan plan = make_job_plan(inputs);
+  EXPECT_EQ(plan.world_size, 2);
+  EXPECT_THAT(plan.nodes.front().devices, ElementsAre("6", "2"));
+}
+
+TEST(JobPlan, MoreRanksThanGpusNamesBothNumbersUnlessOversubscribed) {
+  PlanInputs inputs = inputs_for(2);
+  inputs.spec.ranks_per_node = 5;
+  EXPECT_THAT(complaint(inputs), HasSubstr("--num_gpus 5 asks for more ranks than the 2 slots (GPUs)"));
+  inputs.spec.oversubscribe = true;
+  const JobPlan plan = make_job_plan(inputs);
+  EXPECT_EQ(plan.world_size, 5);
+  EXPECT_THAT(plan.nodes.front().devices, ElementsAre("0", "1"));
+}
+
+TEST(JobPlan, AHostfileThatPromisesTooManyGpusHereIsRefused) {
+  PlanInputs inputs = inputs_for(2);
+  inputs.hosts = {{"localhost", {0, 1, 2, 3}}};
+  EXPECT_THAT(complaint(inputs), HasSubstr("only 2 GPUs are visible here"));
+}
+
+TEST(JobPlan, FiltersAndCountsDoNotMix) {
+  PlanInputs inputs = inputs_for(2);
+  inputs.spec.include = "localhost";
+  inputs.spec.ranks_per_node = 1;
+  EXPECT_THAT(complaint(inputs), HasSubstr("cannot be used with --num_nodes or --num_gpus"));
+}
+
+TEST(JobPlan, OtherMachinesArePlannedButNotLaunched) {
+  PlanInputs inputs = inputs_for(2);
+  inputs.hosts = {{"here", {0, 1}}, {"there", {0, 3}}};
+  const JobPlan plan = make_job_plan(inputs);
+  EXPECT_EQ(plan.world_size, 4);
+  EXPECT_TRUE(plan.nodes[0].is_this_machine && !plan.nodes[1].is_this_machine);
+  EXPECT_THAT(plan.nodes[1].devices, ElementsAre("0", "3"));
+  EXPECT_THAT(message_of([&] { require_this_machine_only(plan); }, ErrorCode::kUnsupported),
+              HasSubstr("needs 2 nodes"));
+  inputs.spec.node_count = 1;
+  EXPECT_NO_THROW(require_this_machine_only(make_job_plan(inputs)));
+  inputs.hosts = {{"there", {0}}};
+  const JobPlan elsewhere = make_job_plan(inputs);
+  EXPECT_THAT(message_of([&] { require_this_machine_only(elsewhere); }, ErrorCode::kUnsupported),
+              HasSubstr("\"there\", which is not this machine"));
+}
+
+TEST(JobPlan, PythonProgramsGetTheirLocalRank) {
+  PlanInputs inputs = inputs_for(0);
+  inputs.spec.ranks_per_node = 2;
+  JobPlan plan = make_job_plan(inputs);
+  EXPECT_THAT(rank_arguments(plan, {0, 1}), ElementsAre("train.py", "--local_rank=1", "--lr", "0.1"));
+  plan.pass_local_rank = false;
+  EXPECT_THAT(rank_arguments(plan, {0, 1}), ElementsAre("train.py", "--lr", "0.1"));
+  plan.pass_local_rank = true;
+  plan.program = {"/bin/x", {}, false};
+  EXPECT_THAT(rank_arguments(plan, {0, 1}), ElementsAre("--lr", "0.1"));
+}
+
+TEST(JobPlan, ReadsWell) {
+  PlanInputs inputs = inputs_for(2);
+  inputs.hosts = {{"here", {0, 1}}, {"there", {5}}};
+  inputs.spec.arguments = {"it's", ""};
+  Rendezvous rendezvous;
+  rendezvous.job_id = "j1";
+  EXPECT_EQ(describe(make_job_plan(inputs), {}, rendezvous),
+            R"(job: 3 ranks on 2 nodes
+  node 0: here, ranks 0-1, GPU 0,1
+  node 1: there, rank 2, GPU 5
+command of rank 0:
+  /usr/bin/python3 train.py --local_rank=0 'it'\''s' ''
+environment of rank 0, where it differs from this one:
+  CROSS_RANK=0
+  CROSS_SIZE=2
+  CUDA_VISIBLE_DEVICES=0,1
+  DEEPSCALE_GENERATION=0
+  DEEPSCALE_JOB_ID=j1
+  GROUP_RANK=0
+  GROUP_WORLD_SIZE=2
+  LOCAL_RANK=0
+  LOCAL_SIZE=2
+  LOCAL_WORLD_SIZE=2
+  MASTER_ADDR=127.0.0.1
+  MASTER_PORT=(a free one, chosen at the start)
+  NODE_RANK=0
+  OMP_NUM_THREADS=8
+  PYTHONUNBUFFERED=1
+  RANK=0
+  TORCHELASTIC_MAX_RESTARTS=0
+  TORCHELASTIC_RESTART_COUNT=0
+  TORCHELASTIC_RUN_ID=j1
+  TORCHELASTIC_USE_AGENT_STORE=True
+  WORLD_SIZE=3
+)");
+}
+
+TEST(PlanText, WritesRanges) {
+  EXPECT_EQ(ranges_text({}), "");
+  EXPECT_EQ(ranges_text({4}), "4");
+  EXPECT_EQ(ranges_text({0, 1, 2, 5, 7, 8}), "0-2,5,7-8");
+}
+
+}  // namespace
+}  // namespace deepscale::testing

@@ -1,0 +1,196 @@
+// Signals, sudden deaths, permissions and scripts: the real deepscale on Linux.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "tests/launcher/launcher_run.h"
+
+namespace deepscale::testing {
+namespace {
+
+using namespace std::chrono_literals;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::UnorderedElementsAre;
+
+// A file that goes with the test.
+class ScratchFile {
+ public:
+  ScratchFile(const std::string& name, const std::string& text)
+      : path_(std::filesystem::path(::testing::TempDir()) /
+              ("deepscale_" + std::to_string(getpid()) + "_" + name)) {
+    std::ofstream(path_) << text;
+  }
+  ~ScratchFile() { std::filesystem::remove(path_); }
+  std::string path() const { return path_.string(); }
+
+ private:
+  std::filesystem::path path_;
+};
+
+// deepscale as a direct child of ours, so that its death tests its own care for its ranks and nobody else's.
+pid_t spawn_bare_launcher(const std::vector<std::string>& arguments, const JobMark& mark) {
+  std::vector<std::string> words = {DEEPSCALE_TEST_LAUNCHER};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  std::vector<char*> argv, environment;
+  for (std::string& word : words) argv.push_back(word.data());
+  std::vector<std::string> variables;
+  const Environment marked = mark.environment();
+  for (const auto& [name, value] : marked.variables()) variables.push_back(name + "=" + value);
+  for (std::string& variable : variables) environment.push_back(variable.data());
+  argv.push_back(nullptr);
+  environment.push_back(nullptr);
+  pid_t pid = -1;
+  EXPECT_EQ(posix_spawn(&pid, argv[0], nullptr, nullptr, argv.data(), environment.data()), 0);
+  return pid;
+}
+
+TEST(LaunchSignals, AKilledRankIsReportedAsSuch) {
+  const auto result = run_launcher({"--num_gpus", "3", "{rank}", "1:kill-yourself", "hang"});
+  EXPECT_EQ(result.exit_code, 137);
+  EXPECT_THAT(result.error, AllOf(HasSubstr("rank 1 of 3: killed by signal 9 (SIGKILL)"),
+                                  HasSubstr("killed from outside")));
+}
+
+struct SignalCase {
+  StopSignal signal;
+  int exit_code;
+  const char* name;
+};
+
+class LaunchStopped : public ::testing::TestWithParam<SignalCase> {};
+
+TEST_P(LaunchStopped, EndsEveryRankAndSaysWhy) {
+  const JobMark mark;
+  const auto run =
+      start_launcher({"--num_gpus", "4", "{rank}", "variable=RANK", "hang"},
+                     {{"DEEPSCALE_TEST_JOB", mark.environment().get_or("DEEPSCALE_TEST_JOB", "")}});
+  for (const char* rank : {"RANK=0", "RANK=1", "RANK=2", "RANK=3"}) ASSERT_TRUE(run->wait_for_output(rank));
+  kill(static_cast<pid_t>(run->process->pid()), GetParam().exit_code - 128);
+  ASSERT_TRUE(run->finish());
+  EXPECT_EQ(run->status->shell_code(), GetParam().exit_code);
+  EXPECT_THAT(run->error, HasSubstr(std::string("stopped by ") + GetParam().name));
+  EXPECT_EQ(mark.living_processes(), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Signals, LaunchStopped,
+                         ::testing::Values(SignalCase{StopSignal::kInterrupt, 130, "SIGINT"},
+                                           SignalCase{StopSignal::kTerminate, 143, "SIGTERM"},
+                                           SignalCase{StopSignal::kHangup, 129, "SIGHUP"}),
+                         [](const auto& info) { return info.param.name; });
+
+TEST(LaunchSignals, ASecondOneKillsAtOnce) {
+  const auto run =
+      start_launcher({"--num_gpus", "2", "--grace", "60", "{rank}", "ignore-stop", "variable=RANK", "hang"});
+  for (const char* rank : {"RANK=0", "RANK=1"}) ASSERT_TRUE(run->wait_for_output(rank));
+  const auto launcher = static_cast<pid_t>(run->process->pid());
+  kill(launcher, SIGINT);
+  ASSERT_TRUE(run_until(run->io, [&] { return run->error.find("SIGINT: stopping") != std::string::npos; }));
+  kill(launcher, SIGINT);
+  ASSERT_TRUE(run->finish(10s));
+  EXPECT_EQ(run->status->shell_code(), 130);
+}
+
+TEST(LaunchSignals, StubbornRanksAreKilledWhenTheGraceIsOver) {
+  const auto result = run_launcher(
+      {"--num_gpus", "4", "--grace", "200ms", "{rank}", "ignore-stop", "0:sleep=200", "0:exit=3", "hang"});
+  EXPECT_EQ(result.exit_code, 3);
+  EXPECT_LT(result.duration, 5s);
+}
+
+TEST(LaunchSignals, NothingSurvivesAKilledLauncher) {
+  const JobMark mark;
+  const ScratchFile log("killed_launcher.log", "");
+  const pid_t launcher = spawn_bare_launcher(
+      {"-q", "--num_gpus", "3", "--env", "SEEN=1", DEEPSCALE_TEST_RANK_PROGRAM, "ignore-stop", "hang"}, mark);
+  // The launcher, a supervisor and a rank each.
+  ASSERT_TRUE(wait_until([&] { return mark.living_processes() >= 7; }));
+  kill(launcher, SIGKILL);
+  EXPECT_EQ(waitpid(launcher, nullptr, 0), launcher);
+  EXPECT_TRUE(wait_until([&] { return mark.living_processes() == 0; }, 5s))
+      << mark.living_processes() << " are left";
+}
+
+TEST(LaunchSignals, AReaderThatLeavesDoesNotEndTheJob) {
+  const ScratchFile proof("reader_left", "");
+  const std::string command = std::string(DEEPSCALE_TEST_LAUNCHER) +
+                              " -q --num_gpus 1 -- sh -c 'for i in $(seq 20000); do echo line $i; "
+                              "done; echo done > " +
+                              proof.path() + "' | head -n 1 > /dev/null";
+  EXPECT_EQ(std::system(command.c_str()), 0);
+  std::ifstream file(proof.path());
+  std::string text;
+  EXPECT_TRUE(std::getline(file, text) && text == "done");
+}
+
+TEST(LaunchPrograms, AFileThatMayNotBeExecutedIs126) {
+  const ScratchFile file("not_executable", "#!/bin/sh\n");
+  const auto result = run_launcher({file.path()});
+  EXPECT_EQ(result.exit_code, 126);
+  EXPECT_THAT(result.error, HasSubstr("is not executable"));
+  EXPECT_EQ(run_launcher({"/"}).exit_code, 126);
+}
+
+TEST(LaunchPrograms, PythonScriptsRunUnderPythonWithTheirLocalRank) {
+  if (std::system("python3 -c 0") != 0) GTEST_SKIP() << "no python3 here";
+  const ScratchFile script("script.py", "import os, sys\nprint(os.environ['RANK'], sys.argv[1:])\n");
+  const auto result = run_launcher({"-q", "--num_gpus", "2", script.path(), "--lr", "0.1"});
+  EXPECT_EQ(result.exit_code, 0) << result.error;
+  EXPECT_THAT(lines_of(result.out), UnorderedElementsAre("[0] 0 ['--local_rank=0', '--lr', '0.1']",
+                                                         "[1] 1 ['--local_rank=1', '--lr', '0.1']"));
+  const auto without = run_launcher({"-q", "--no_local_rank", script.path(), "x"});
+  EXPECT_THAT(lines_of(without.out), UnorderedElementsAre("0 ['x']"));
+}
+
+TEST(LaunchPrograms, APythonExceptionIsRecognised) {
+  if (std::system("python3 -c 0") != 0) GTEST_SKIP() << "no python3 here";
+  const ScratchFile script("raises.py", "raise ValueError('bad data')\n");
+  const auto result = run_launcher({script.path()});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_THAT(result.error, AllOf(HasSubstr("python exception"), HasSubstr("| ValueError: bad data")));
+}
+
+TEST(LaunchPrograms, ModulesRunAsModules) {
+  if (std::system("python3 -c 0") != 0) GTEST_SKIP() << "no python3 here";
+  const auto result = run_launcher({"--module", "--no_local_rank", "platform"});
+  EXPECT_EQ(result.exit_code, 0) << result.error;
+  EXPECT_THAT(result.out, HasSubstr("Linux"));
+}
+
+TEST(LaunchFiles, SavePidNamesTheLauncher) {
+  const auto run =
+      start_launcher({"--save_pid", "{rank}", "out=up", "hang"}, {{"TMPDIR", ::testing::TempDir()}});
+  ASSERT_TRUE(run->wait_for_output("up"));
+  const auto file =
+      std::filesystem::path(::testing::TempDir()) / (std::to_string(run->process->pid()) + ".deepscale");
+  std::ifstream stream(file);
+  std::int64_t pid = 0;
+  EXPECT_TRUE(stream >> pid);
+  EXPECT_EQ(pid, run->process->pid());
+  run->process->stop(StopSignal::kTerminate);
+  ASSERT_TRUE(run->finish());
+  EXPECT_FALSE(std::filesystem::exists(file));
+}
+
+TEST(LaunchFiles, AHostfileWithAnotherHostIsRefusedAndPlanned) {
+  const ScratchFile hosts("hosts", "far-1 slots=2\nfar-2 slots=1\n");
+  const auto refused = run_launcher({"--hostfile", hosts.path(), "{rank}"});
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_THAT(refused.error, AllOf(HasSubstr("needs 2 nodes"), HasSubstr("not in this version")));
+  const auto planned = run_launcher({"--dry-run", "--hostfile", hosts.path(), "{rank}"});
+  EXPECT_THAT(
+      planned.out,
+      HasSubstr(
+          "job: 3 ranks on 2 nodes\n  node 0: far-1, ranks 0-1, GPU 0,1\n  node 1: far-2, rank 2, GPU 0\n"));
+}
+
+}  // namespace
+}  // namespace deepscale::testing
