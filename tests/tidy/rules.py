@@ -12,7 +12,7 @@ LAYERS = {
     "agents/link": ["comm/base", "comm/store"],
     "launcher": ["comm", "agents"],
     "launcher/job": ["comm/base"],
-    "launcher/report": ["comm", "agents"],
+    "launcher/report": ["comm", "agents", "launcher/job"],
     "runtime/config": ["comm/base"],
     "runtime/schedule": ["comm/base", "runtime/config"],
     "runtime/zero": ["comm/base", "runtime/config"],
