@@ -229,6 +229,7 @@ void ChildProcess::Implementation::watch() {
 // Requests.
 
 void ChildProcess::Implementation::send(SupervisorCommand command) {
+  if (supervisor_ < 0) return;
   ::send(link_.native_handle(), &command, sizeof command, MSG_NOSIGNAL | MSG_DONTWAIT);
   ::kill(supervisor_, SIGCONT);  // should someone have stopped it
 }
@@ -350,7 +351,8 @@ void ChildProcess::Implementation::sweep_orphans(Deadline deadline) {
 }
 
 void ChildProcess::Implementation::give_up() {
-  link_.close();  // whatever becomes killable later is killed by the supervisor then
+  link_.close();     // whatever becomes killable later is killed by the supervisor then
+  supervisor_ = -1;  // not reaped: that could block for as long
   if (!has_ended_) {
     child_ended({.how = ExitStatus::How::kLost,
                  .stopped_by_us = true,

@@ -3,6 +3,7 @@
 //
 //   test_agent COUNT ACTION...
 #include <boost/asio/io_context.hpp>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -33,7 +34,9 @@ int main(int count, char** arguments) {
   }
   boost::asio::io_context io;
   Printer printer;
-  deepscale::NodeAgent agent(io, std::move(commands), printer);
+  deepscale::NodeAgentOptions options;
+  options.grace = std::chrono::milliseconds(100);  // its ranks may well ignore a request
+  deepscale::NodeAgent agent(io, std::move(commands), printer, options);
   agent.start();
   io.run();
   return printer.is_success ? 0 : 1;

@@ -11,6 +11,7 @@
 #include <csignal>
 #include <fstream>
 #include <random>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -40,8 +41,9 @@ constexpr int kWholeJob = 16;
 pid_t start_agent(const JobMark& mark) {
   std::vector<std::string> words = {DEEPSCALE_TEST_AGENT, "3"};
   words.insert(words.end(), kFamily.begin(), kFamily.end());
+  const Environment marked = mark.environment();
   std::vector<std::string> variables;
-  for (const auto& [name, value] : mark.environment().variables()) variables.push_back(name + "=" + value);
+  for (const auto& [name, value] : marked.variables()) variables.push_back(name + "=" + value);
   std::vector<char*> arguments;
   std::vector<char*> environment;
   for (auto& word : words) arguments.push_back(word.data());
@@ -49,7 +51,8 @@ pid_t start_agent(const JobMark& mark) {
   arguments.push_back(nullptr);
   environment.push_back(nullptr);
   const pid_t pid = ::fork();
-  if (pid != 0) return pid;
+  if (pid < 0) throw std::runtime_error("fork failed");  // never a -1 that someone could kill
+  if (pid > 0) return pid;
   ::dup2(::open("/dev/null", O_WRONLY), STDOUT_FILENO);
   ::execve(arguments[0], arguments.data(), environment.data());
   ::_exit(127);
@@ -117,6 +120,7 @@ TEST(NodeAgentChaos, TheRankThatWasKilledIsTheFirstCause) {
     boost::asio::steady_timer timer(run.io, std::chrono::microseconds(random() % 30'000));
     timer.async_wait([&](const boost::system::error_code&) {
       const pid_t pid = static_cast<pid_t>(run.pids.at(victim));
+      ASSERT_GT(pid, 0);
       if (random() % 2 == 0) ::kill(pid, SIGSTOP);
       ::kill(pid, SIGKILL);
     });
