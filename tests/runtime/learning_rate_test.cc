@@ -23,7 +23,7 @@ struct Golden {
 
 const std::vector<Golden>& golden() {
   static const std::vector<Golden> values = {
-#include "golden/learning_rate_golden.inc"
+#include "tests/runtime/golden/learning_rate_golden.inc"
   };
   return values;
 }

@@ -26,7 +26,7 @@ FLOORS = ("comm", "agents", "launcher", "runtime", "examples", "tests")
 TORCH_FOLDERS = ("runtime/engine", "runtime/models", "examples", "tests/torch", "tests/bench")
 TORCH_FREE_FOLDERS = ("examples/hello_ranks",)
 TORCH_HEADER = re.compile(r"(torch|ATen|c10|caffe2)/")
-CXXOPTS_FOLDER = "launcher/cli"
+CXXOPTS_FOLDERS = ("launcher/cli", "examples")
 
 MOST_LINES = 800
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK|TBD|WIP)\b")
@@ -90,29 +90,35 @@ def layers(tree):
                 yield f"{path}:{line}: {layer or os.path.dirname(path)} may not include {header}"
 
 
+def is_of_platform(path):
+    return os.path.splitext(path)[0].endswith(("_linux", "_windows"))
+
+
 def third_party(tree):
-    """LibTorch stays in its folders, heavy headers out of ours, cxxopts in the command line."""
+    """LibTorch stays in its folders, cxxopts in the command lines, and heavy headers out of those that others include."""
     for path, text in tree.code().items():
         torch_allowed = is_in(path, TORCH_FOLDERS) and not is_in(path, TORCH_FREE_FOLDERS)
+        shared_header = path.endswith(".h") and not is_of_platform(path) and not is_in(path, ["tests"])
         for line, _, header in includes(text):
             if TORCH_HEADER.match(header) and not torch_allowed:
                 yield f"{path}:{line}: {header}: LibTorch belongs to {', '.join(TORCH_FOLDERS)} only"
-            if re.match(r"(boost/|cxxopts|spdlog/)", header) and path.endswith(".h"):
+            if re.match(r"(boost/|cxxopts|spdlog/)", header) and shared_header:
                 yield f"{path}:{line}: {header} in a header; include it in the .cc file and declare what the header needs"
-            if header.startswith("cxxopts") and not is_in(path, [CXXOPTS_FOLDER]):
-                yield f"{path}:{line}: {header}: only {CXXOPTS_FOLDER} reads the command line"
+            if header.startswith("cxxopts") and not is_in(path, CXXOPTS_FOLDERS):
+                yield f"{path}:{line}: {header}: only {', '.join(CXXOPTS_FOLDERS)} read a command line"
 
 
 def platforms(tree):
     """The operating system shows only in files named *_linux and *_windows, and windows.h in no header at all."""
     for path, text in tree.code().items():
-        stem = os.path.splitext(path)[0]
-        of_platform = stem.endswith(("_linux", "_windows"))
+        of_platform = is_of_platform(path)
         for line, _, header in includes(text):
             if WINDOWS_HEADER.match(header) and path.endswith(".h"):
                 yield f"{path}:{line}: <{header}> in a header: its macros would reach everyone"
             elif (WINDOWS_HEADER.match(header) or LINUX_HEADER.match(header)) and not of_platform and not is_in(path, ["tests"]):
                 yield f"{path}:{line}: <{header}> belongs in a *_linux or *_windows file"
+            elif is_of_platform(header) and not of_platform:
+                yield f"{path}:{line}: {header} is for one system, and this file for all"
         for line, content in enumerate(text.splitlines(), 1):
             if PLATFORM_MACRO.match(content) and not of_platform:
                 yield f"{path}:{line}: {content.strip()}: make a pair of *_linux.cc and *_windows.cc files instead"

@@ -81,6 +81,9 @@ class TidyTest(unittest.TestCase):
     def test_posix_header_in_a_common_file(self):
         self.expect("platforms", "comm/base/bad.cc", "#include <sys/wait.h>\n")
 
+    def test_platform_header_in_a_common_file(self):
+        self.expect("platforms", "comm/base/bad.cc", '#include "comm/base/host_linux.h"\n')
+
     def test_platform_macro(self):
         self.expect("platforms", "comm/base/bad.cc", "#  if defined(_WIN32)\n#endif\n")
         self.expect("platforms", "comm/base/bad.cc", "#ifdef __linux__\n#endif\n")
