@@ -54,10 +54,11 @@ class Channel {
   // Cancels what is under way; when is_quiet(), no buffer is touched any more.
   void stop();
   bool is_quiet() const { return !outgoing_.busy && !incoming_.busy; }
-  // When quiet: forgets all transfers, ends the stream and reads until the peer ends it too, then closes and
-  // is_quiet() again. To close at once, with unread bytes, would reset the connection, and the peer might
-  // lose the message that tells it what is wrong.
-  void drain();
+  // When quiet: forgets all transfers, tells the peer the reason (unless a message was cut in the middle),
+  // ends the stream and reads until the peer ends it too, then closes and is_quiet() again. To close at once,
+  // with unread bytes, would reset the connection, and the peer might lose the message that says what is
+  // wrong.
+  void drain(const std::string& reason);
   void close();
 
  private:
@@ -76,6 +77,7 @@ class Channel {
   void enqueue(Direction& direction, Transfer& transfer);
   void on_sent(const std::string& failure, std::size_t bytes);
   void on_received(const std::string& failure, std::size_t bytes);
+  std::span<std::byte> room_for_next_bytes();
   void accept_payload(std::size_t bytes);
   void advance(Direction& direction, std::size_t payload_bytes);
   void on_connection_ended(const std::string& why);
@@ -89,6 +91,10 @@ class Channel {
   Direction outgoing_;
   Direction incoming_;
   std::array<std::byte, sizeof(MessageHeader)> received_header_{};
+  MessageHeader farewell_header_;
+  std::string farewell_;  // why the peer gave up, as far as received; later why this rank does
+  std::size_t farewell_bytes_ = 0;
+  bool is_between_messages_ = false;
   std::vector<std::byte> forgotten_;
 };
 

@@ -20,9 +20,9 @@ class Connection {
 
   virtual ~Connection() = default;
 
-  // Moves some bytes of `first`, then of `second`; one of them is not empty. The memory belongs to the
-  // connection until the handler is called. One read and one write at a time.
-  virtual void read_some(std::span<std::byte> first, std::span<std::byte> second, Handler handler) = 0;
+  // Both move some bytes; write_some those of `first`, then of `second`, of which one may be empty. The
+  // memory belongs to the connection until the handler is called. One read and one write at a time.
+  virtual void read_some(std::span<std::byte> room, Handler handler) = 0;
   virtual void write_some(std::span<const std::byte> first, std::span<const std::byte> second,
                           Handler handler) = 0;
 

@@ -63,10 +63,8 @@ class TcpConnection final : public Connection {
     socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
   }
 
-  void read_some(std::span<std::byte> first, std::span<std::byte> second, Handler handler) override {
-    const std::array buffers{asio::buffer(first.data(), first.size()),
-                             asio::buffer(second.data(), second.size())};
-    socket_.async_read_some(buffers, wrap(std::move(handler)));
+  void read_some(std::span<std::byte> room, Handler handler) override {
+    socket_.async_read_some(asio::buffer(room.data(), room.size()), wrap(std::move(handler)));
   }
   void write_some(std::span<const std::byte> first, std::span<const std::byte> second,
                   Handler handler) override {

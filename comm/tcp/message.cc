@@ -22,6 +22,8 @@ const char* kind_name(Kind kind) {
       return "send/receive";
     case Kind::kBarrier:
       return "barrier";
+    case Kind::kFarewell:
+      return "farewell";
   }
   return "an unknown operation";
 }

@@ -21,7 +21,8 @@ enum class Kind : std::uint8_t {
   kBroadcast,
   kAllToAll,
   kPointToPoint,
-  kBarrier
+  kBarrier,
+  kFarewell,  // the sender gives up; the payload is `count` bytes of text that say why
 };
 
 inline constexpr std::uint32_t kMessageMagic = 0x44534d31;  // "DSM1"

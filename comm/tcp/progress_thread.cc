@@ -169,7 +169,7 @@ void ProgressThread::drain() {
   loop_->timer.async_wait([this](const boost::system::error_code& failure) {
     if (!failure) close();
   });
-  for_each_channel([](Channel& channel) { channel.drain(); });
+  for_each_channel([this](Channel& channel) { channel.drain(cause_->what()); });
   fail_all();
   io_returned();
 }
