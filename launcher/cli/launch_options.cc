@@ -90,6 +90,10 @@ const std::vector<LaunchOption>& launch_options() {
        [](Spec& spec, Text value) { spec.exclude = value; }},
       {kPlaces, 0, "oversubscribe", nullptr, "allow more ranks than GPUs or slots",
        [](Spec& spec, Text) { spec.oversubscribe = true; }},
+      {kPlaces, 0, "bind_cores_to_rank", nullptr, "give each rank its own share of the cores",
+       [](Spec& spec, Text) { spec.bind_cores_to_rank = true; }},
+      {kPlaces, 0, "bind_core_list", "CORES", "share out these cores only, as in 0-7,16-23",
+       [](Spec& spec, Text value) { spec.bind_core_list = parse_number_list(value, "the list"); }},
 
       {kMeeting, 0, "master_addr", "ADDRESS",
        "address of this machine where the ranks meet (default: 127.0.0.1)",
@@ -164,9 +168,8 @@ const std::vector<OptionAlias>& option_aliases() {
 }
 
 const std::vector<const char*>& options_not_yet_there() {
-  static const std::vector<const char*> names = {
-      "heartbeat_timeout", "bind_cores_to_rank", "bind_core_list", "elastic_training",
-      "min_elastic_nodes", "max_elastic_nodes",  "autotuning"};
+  static const std::vector<const char*> names = {"heartbeat_timeout", "elastic_training", "min_elastic_nodes",
+                                                 "max_elastic_nodes", "autotuning"};
   return names;
 }
 

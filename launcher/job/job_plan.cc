@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "comm/base/error.h"
 
@@ -58,6 +59,41 @@ std::vector<std::string> devices_elsewhere(const NodePlacement& placement) {
   return devices;
 }
 
+// The cores to bind ranks to: all, or those of --bind_core_list, whose numbers are the system's logical
+// processors.
+std::vector<std::vector<int>> cores_to_bind(const JobSpec& spec, const Machine& machine) {
+  if (!spec.bind_cores_to_rank && spec.bind_core_list.empty()) return {};
+  if (spec.bind_core_list.empty()) return machine.cores;
+  std::vector<int> missing = spec.bind_core_list;
+  std::vector<std::vector<int>> chosen;
+  for (const std::vector<int>& core : machine.cores) {
+    std::vector<int> wanted;
+    std::set_intersection(core.begin(), core.end(), spec.bind_core_list.begin(), spec.bind_core_list.end(),
+                          std::back_inserter(wanted));
+    for (int processor : wanted) std::erase(missing, processor);
+    if (!wanted.empty()) chosen.push_back(std::move(wanted));
+  }
+  if (!missing.empty()) {
+    fail(
+        fmt::format("--bind_core_list names core {}, which this process may not use; `nproc` and `taskset -p "
+                    "$$` show what it may.",
+                    missing.front()));
+  }
+  return chosen;
+}
+
+void require_a_core_for_each_rank(const JobPlan& plan) {
+  if (plan.bound_cores.empty()) return;
+  for (const NodePlan& node : plan.nodes) {
+    const auto ranks = static_cast<std::size_t>(node.placement.rank_count());
+    if (ranks <= plan.bound_cores.size()) continue;
+    fail(
+        fmt::format("{} ranks cannot be bound to {} cores: each needs at least one; start fewer ranks or "
+                    "leave the binding out.",
+                    ranks, plan.bound_cores.size()));
+  }
+}
+
 }  // namespace
 
 JobPlan make_job_plan(const PlanInputs& inputs) {
@@ -73,7 +109,9 @@ JobPlan make_job_plan(const PlanInputs& inputs) {
     plan.world_size += placement.rank_count();
     plan.nodes.push_back({std::move(placement), std::move(devices), is_here});
   }
-  plan.cores_per_node = inputs.machine.core_count;
+  plan.cores_per_node = inputs.machine.core_count();
+  plan.bound_cores = cores_to_bind(spec, inputs.machine);
+  require_a_core_for_each_rank(plan);
   plan.max_restarts = spec.max_restarts;
   if (plan.nodes.size() == 1) plan.loopback_interface = inputs.machine.loopback_interface;
   plan.program = inputs.program;
@@ -99,6 +137,24 @@ void require_this_machine_only(const JobPlan& plan) {
                     "version. Call this machine \"localhost\" in the hostfile, or start deepscale there.",
                     plan.nodes.front().placement.host));
   }
+}
+
+std::vector<std::vector<int>> rank_cores(const JobPlan& plan, RankPlace place) {
+  if (plan.bound_cores.empty()) return {};
+  const std::size_t ranks = static_cast<std::size_t>(plan.local_size(place));
+  const std::size_t index = static_cast<std::size_t>(place.local_rank);
+  const std::size_t begin = index * plan.bound_cores.size() / ranks;
+  const std::size_t end = (index + 1) * plan.bound_cores.size() / ranks;
+  return {plan.bound_cores.begin() + static_cast<std::ptrdiff_t>(begin),
+          plan.bound_cores.begin() + static_cast<std::ptrdiff_t>(end)};
+}
+
+std::vector<int> rank_processors(const JobPlan& plan, RankPlace place) {
+  std::vector<int> processors;
+  for (const std::vector<int>& core : rank_cores(plan, place))
+    processors.insert(processors.end(), core.begin(), core.end());
+  std::sort(processors.begin(), processors.end());
+  return processors;
 }
 
 std::vector<std::string> rank_arguments(const JobPlan& plan, RankPlace place) {

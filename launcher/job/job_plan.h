@@ -28,7 +28,8 @@ struct RankPlace {
 struct JobPlan {
   std::vector<NodePlan> nodes;  // at least one, each with at least one rank
   int world_size = 0;
-  int cores_per_node = 1;  // of this machine; the others are taken to be like it
+  int cores_per_node = 1;                     // of this machine; the others are taken to be like it
+  std::vector<std::vector<int>> bound_cores;  // of this machine, to share among its ranks; empty: no binding
   int max_restarts = 0;
   std::string loopback_interface;  // set for jobs on one node, where the platform has a name for it
   Program program;
@@ -56,6 +57,12 @@ JobPlan make_job_plan(const PlanInputs& inputs);
 
 // Error(kUnsupported) when the plan needs another machine than this one.
 void require_this_machine_only(const JobPlan& plan);
+
+// The cores that one rank is bound to: its share of bound_cores, in one piece. Empty: no binding.
+std::vector<std::vector<int>> rank_cores(const JobPlan& plan, RankPlace place);
+
+// Their logical processors, ascending.
+std::vector<int> rank_processors(const JobPlan& plan, RankPlace place);
 
 // The arguments of one rank's program, without the program itself.
 std::vector<std::string> rank_arguments(const JobPlan& plan, RankPlace place);

@@ -11,9 +11,12 @@ namespace deepscale {
 
 struct Machine {
   std::string host_name;
-  int core_count = 1;              // those that this process may use
+  // The cores that this process may use, each with its logical processors, ascending.
+  std::vector<std::vector<int>> cores = {{0}};
   int gpu_count = 0;               // NVIDIA devices, whatever CUDA_VISIBLE_DEVICES says
   std::string loopback_interface;  // "lo"; empty where libraries take no name for it
+
+  int core_count() const { return static_cast<int>(cores.size()); }
 
   // Asks the system; takes well under a millisecond and loads no driver. What cannot be found out keeps its
   // default.

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
+#include <fstream>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -13,17 +15,35 @@
 namespace deepscale {
 namespace {
 
-int count_usable_cores() {
-  // A machine may have more cores than the fixed cpu_set_t holds; ask with a growing set until it fits.
-  for (int cores = 1024; cores <= 1 << 20; cores *= 2) {
-    cpu_set_t* set = CPU_ALLOC(static_cast<std::size_t>(cores));
-    const std::size_t bytes = CPU_ALLOC_SIZE(static_cast<std::size_t>(cores));
-    const bool known = set != nullptr && sched_getaffinity(0, bytes, set) == 0;
-    const int count = known ? CPU_COUNT_S(bytes, set) : 0;
-    CPU_FREE(set);
-    if (count > 0) return count;
+std::vector<int> usable_processors() {
+  std::vector<int> processors;
+  // A machine may have more processors than the fixed cpu_set_t holds; ask with a growing set until it fits.
+  for (int room = 1024; processors.empty() && room <= 1 << 20; room *= 2) {
+    const std::size_t bytes = CPU_ALLOC_SIZE(static_cast<std::size_t>(room));
+    std::vector<cpu_set_t> set(bytes / sizeof(cpu_set_t) + 1);
+    if (sched_getaffinity(0, bytes, set.data()) != 0) continue;
+    for (int processor = 0; processor < room; ++processor) {
+      if (CPU_ISSET_S(static_cast<std::size_t>(processor), bytes, set.data()))
+        processors.push_back(processor);
+    }
   }
-  return 1;
+  return processors;
+}
+
+// The lowest logical processor of the same core: a number that the siblings share.
+int first_sibling(int processor) {
+  std::ifstream file("/sys/devices/system/cpu/cpu" + std::to_string(processor) +
+                     "/topology/thread_siblings_list");
+  int first = processor;
+  return file >> first ? first : processor;
+}
+
+std::vector<std::vector<int>> usable_cores() {
+  std::map<int, std::vector<int>> by_sibling;
+  for (int processor : usable_processors()) by_sibling[first_sibling(processor)].push_back(processor);
+  std::vector<std::vector<int>> cores;
+  for (auto& [sibling, processors] : by_sibling) cores.push_back(std::move(processors));
+  return cores.empty() ? Machine().cores : cores;
 }
 
 // One device file per GPU that this container may use: /dev/nvidia0, /dev/nvidia1, ...
@@ -47,7 +67,7 @@ Machine Machine::of_this() {
   Machine machine;
   char name[HOST_NAME_MAX + 1] = {};
   if (gethostname(name, sizeof name - 1) == 0) machine.host_name = name;
-  machine.core_count = count_usable_cores();
+  machine.cores = usable_cores();
   machine.gpu_count = count_gpus();
   machine.loopback_interface = "lo";
   return machine;

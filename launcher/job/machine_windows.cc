@@ -1,6 +1,7 @@
 #include <windows.h>
 
 #include <string>
+#include <vector>
 
 #include "comm/base/text_encoding_windows.h"
 #include "launcher/job/machine.h"
@@ -8,14 +9,26 @@
 namespace deepscale {
 namespace {
 
-int count_usable_cores() {
-  DWORD_PTR of_process = 0;
+// Of the processor group that this process runs in: 64 logical processors at most.
+std::vector<std::vector<int>> usable_cores() {
+  DWORD_PTR ours = 0;
   DWORD_PTR of_system = 0;
-  if (GetProcessAffinityMask(GetCurrentProcess(), &of_process, &of_system) == 0) return 1;
-  int count = 0;
-  for (; of_process != 0; of_process &= of_process - 1) ++count;
-  // Beyond 64 cores a process spans several groups and the mask is empty.
-  return count > 0 ? count : static_cast<int>(GetActiveProcessorCount(ALL_PROCESSOR_GROUPS));
+  GetProcessAffinityMask(GetCurrentProcess(), &ours, &of_system);
+  DWORD bytes = 0;
+  GetLogicalProcessorInformation(nullptr, &bytes);
+  std::vector<SYSTEM_LOGICAL_PROCESSOR_INFORMATION> records(bytes /
+                                                            sizeof(SYSTEM_LOGICAL_PROCESSOR_INFORMATION));
+  if (GetLogicalProcessorInformation(records.data(), &bytes) == 0) records.clear();
+  std::vector<std::vector<int>> cores;
+  for (const auto& record : records) {
+    if (record.Relationship != RelationProcessorCore) continue;
+    std::vector<int> processors;
+    for (int processor = 0; processor < 64; ++processor) {
+      if ((record.ProcessorMask & ours & (DWORD_PTR{1} << processor)) != 0) processors.push_back(processor);
+    }
+    if (!processors.empty()) cores.push_back(std::move(processors));
+  }
+  return cores.empty() ? Machine().cores : cores;
 }
 
 // NVML comes with the driver; a machine without it has no usable GPU.
@@ -45,7 +58,7 @@ Machine Machine::of_this() {
   DWORD units = 256;
   if (GetComputerNameExW(ComputerNameDnsHostname, name, &units) != 0)
     machine.host_name = to_utf8(std::wstring_view(name, units));
-  machine.core_count = count_usable_cores();
+  machine.cores = usable_cores();
   machine.gpu_count = count_gpus();
   return machine;
 }

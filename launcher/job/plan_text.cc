@@ -25,6 +25,16 @@ std::string node_line(std::size_t index, const NodePlan& node) {
                      devices.empty() ? "on the CPU" : "GPU " + devices);
 }
 
+// Which logical processors each rank of the first node is bound to.
+std::string binding_text(const JobPlan& plan) {
+  std::string text = plan.bound_cores.empty() ? "" : "processors:\n";
+  for (RankPlace place; !plan.bound_cores.empty() && place.local_rank < plan.local_size(place);
+       ++place.local_rank) {
+    text += fmt::format("  rank {}: {}\n", plan.rank_at(place), ranges_text(rank_processors(plan, place)));
+  }
+  return text;
+}
+
 }  // namespace
 
 std::string count_text(std::size_t count, const char* noun) {
@@ -56,6 +66,7 @@ std::string describe(const JobPlan& plan, const Environment& job, const Rendezvo
                   count_text(plan.nodes.size(), "node"));
   for (std::size_t i = 0; i < plan.nodes.size(); ++i) text += node_line(i, plan.nodes[i]);
 
+  text += binding_text(plan);
   const RankPlace first;
   text += fmt::format("command of rank 0:\n  {}\n",
                       command_text(plan.program.executable, rank_arguments(plan, first)));

@@ -43,7 +43,9 @@ std::string joined(const std::vector<std::string>& parts) {
 // What the user may have chosen already.
 Environment rank_defaults(const JobPlan& plan, RankPlace place) {
   Environment defaults;
-  defaults.set("OMP_NUM_THREADS", std::to_string(std::max(1, plan.cores_per_node / plan.local_size(place))));
+  const int bound = static_cast<int>(rank_cores(plan, place).size());
+  const int share = bound > 0 ? bound : plan.cores_per_node / plan.local_size(place);
+  defaults.set("OMP_NUM_THREADS", std::to_string(std::max(1, share)));
   defaults.set("PYTHONUNBUFFERED", "1");
   if (!plan.loopback_interface.empty()) {
     defaults.set("GLOO_SOCKET_IFNAME", plan.loopback_interface);

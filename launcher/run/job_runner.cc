@@ -151,6 +151,7 @@ std::vector<RankCommand> JobRunner::make_commands() const {
     process.program = plan.program.executable;
     process.arguments = rank_arguments(plan, place);
     process.environment = rank_environment(inputs_.environment, plan, place, rendezvous_);
+    process.cpus = rank_processors(plan, place);
     commands.push_back({plan.rank_at(place), local_rank, std::move(process)});
   }
   return commands;

@@ -13,7 +13,8 @@ using ::testing::IsEmpty;
 PlanInputs inputs_for(int gpu_count) {
   PlanInputs inputs;
   inputs.machine.host_name = "here";
-  inputs.machine.core_count = 16;
+  inputs.machine.cores.clear();  // 16, each with two logical processors
+  for (int core = 0; core < 16; ++core) inputs.machine.cores.push_back({core, core + 16});
   inputs.machine.gpu_count = gpu_count;
   inputs.program = {"/usr/bin/python3", {"train.py"}, true};
   inputs.spec.arguments = {"--lr", "0.1"};
@@ -101,6 +102,32 @@ TEST(JobPlan, PythonProgramsGetTheirLocalRank) {
   plan.pass_local_rank = true;
   plan.program = {"/bin/x", {}, false};
   EXPECT_THAT(rank_arguments(plan, {0, 1}), ElementsAre("--lr", "0.1"));
+}
+
+TEST(JobPlan, BindsEachRankToItsOwnCores) {
+  PlanInputs inputs = inputs_for(0);
+  inputs.spec.ranks_per_node = 3;
+  EXPECT_THAT(rank_processors(make_job_plan(inputs), {0, 0}), IsEmpty());
+  inputs.spec.bind_cores_to_rank = true;
+  JobPlan plan = make_job_plan(inputs);
+  EXPECT_THAT(rank_processors(plan, {0, 0}), ElementsAre(0, 1, 2, 3, 4, 16, 17, 18, 19, 20));
+  EXPECT_EQ(rank_cores(plan, {0, 1}).size() + rank_cores(plan, {0, 2}).size(), 11U);
+  EXPECT_EQ(rank_environment({}, plan, {0, 0}, {}).get("OMP_NUM_THREADS"), "5");
+  inputs.spec.bind_core_list = {1, 2, 5, 18};
+  plan = make_job_plan(inputs);
+  EXPECT_THAT(rank_processors(plan, {0, 0}), ElementsAre(1));
+  EXPECT_THAT(rank_processors(plan, {0, 1}), ElementsAre(2, 18));
+  EXPECT_THAT(rank_processors(plan, {0, 2}), ElementsAre(5));
+  EXPECT_THAT(describe(plan, {}, {}), HasSubstr("processors:\n  rank 0: 1\n  rank 1: 2,18\n  rank 2: 5\n"));
+}
+
+TEST(JobPlan, ABindingThatCannotBeIsRefused) {
+  PlanInputs inputs = inputs_for(0);
+  inputs.spec.ranks_per_node = 3;
+  inputs.spec.bind_core_list = {0, 1};
+  EXPECT_THAT(complaint(inputs), HasSubstr("3 ranks cannot be bound to 2 cores"));
+  inputs.spec.bind_core_list = {0, 1, 99};
+  EXPECT_THAT(complaint(inputs), HasSubstr("--bind_core_list names core 99"));
 }
 
 TEST(JobPlan, ReadsWell) {

@@ -165,6 +165,14 @@ TEST(LaunchPrograms, ModulesRunAsModules) {
   EXPECT_THAT(result.out, HasSubstr("Linux"));
 }
 
+TEST(LaunchPrograms, ABoundRankRunsOnItsCoresOnly) {
+  const auto result =
+      run_launcher({"-q", "--bind_core_list", "0", "--", "grep", "Cpus_allowed_list", "/proc/self/status"});
+  if (result.exit_code == 2) GTEST_SKIP() << "core 0 is not ours: " << result.error;
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_THAT(lines_of(result.out), UnorderedElementsAre("Cpus_allowed_list:\t0"));
+}
+
 TEST(LaunchFiles, SavePidNamesTheLauncher) {
   const auto run =
       start_launcher({"--save_pid", "{rank}", "out=up", "hang"}, {{"TMPDIR", ::testing::TempDir()}});

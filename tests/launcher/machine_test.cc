@@ -39,7 +39,8 @@ TEST(Machine, KnowsItsNames) {
 TEST(Machine, FindsItselfInOrder) {
   const Machine machine = Machine::of_this();
   EXPECT_FALSE(machine.host_name.empty());
-  EXPECT_GE(machine.core_count, 1);
+  EXPECT_GE(machine.core_count(), 1);
+  for (const std::vector<int>& core : machine.cores) EXPECT_THAT(core, ::testing::Not(IsEmpty()));
   EXPECT_GE(machine.gpu_count, 0);
 }
 
