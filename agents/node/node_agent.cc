@@ -62,9 +62,11 @@ class NodeAgent::Implementation : public std::enable_shared_from_this<Implementa
       result.rank = command.rank;
       result.local_rank = command.local_rank;
     }
-    // It was started, and something of it may still be there.
+    // Something of it may be there.
     bool is_here() const { return process != nullptr; }
-    bool is_running() const { return is_here() && !is_final(life.state()); }
+    bool is_running() const {
+      return is_here() && life.state() != RankState::kSpawning && !is_final(life.state());
+    }
 
     RankCommand command;
     RankStateMachine life;
@@ -74,7 +76,9 @@ class NodeAgent::Implementation : public std::enable_shared_from_this<Implementa
     RankResult result;
   };
 
-  void spawn(Rank& rank);
+  void begin_spawn(Rank& rank);
+  void finish_spawn(Rank& rank);
+  void spawn_failed(Rank& rank, const Error& error);
   void take_output(Rank& rank, OutputStream stream, std::string_view bytes);
   LineSplitter::Sink line_sink(Rank& rank, OutputStream stream);
   void rank_ended(Rank& rank, const ExitStatus& status);
@@ -110,18 +114,15 @@ NodeAgent::Implementation::Implementation(asio::io_context& io, std::vector<Rank
 
 void NodeAgent::Implementation::start() {
   started_at_ = Clock::now();
-  for (Rank& rank : ranks_) {
-    if (is_stopping_) {
-      move(rank, RankState::kExited);
-    } else {
-      spawn(rank);
-    }
-  }
+  // In two rounds, so that the system starts the ranks side by side.
+  for (Rank& rank : ranks_) begin_spawn(rank);
+  for (Rank& rank : ranks_) finish_spawn(rank);
   is_started_ = true;
   finish_when_all_are_gone();
 }
 
-void NodeAgent::Implementation::spawn(Rank& rank) {
+void NodeAgent::Implementation::begin_spawn(Rank& rank) {
+  if (is_stopping_) return move(rank, RankState::kExited);
   move(rank, RankState::kSpawning);
   try {
     rank.process = std::make_unique<ChildProcess>(
@@ -132,18 +133,36 @@ void NodeAgent::Implementation::spawn(Rank& rank) {
             .on_ended = [this, &rank](const ExitStatus& status) { rank_ended(rank, status); },
             .on_gone = [this, &rank] { rank_gone(rank); }});
   } catch (const Error& error) {
-    rank.result.status = {.how = ExitStatus::How::kSpawnFailed,
-                          .code = error.code() == ErrorCode::kNotFound ? 127 : 126,
-                          .detail = error.what()};
-    move(rank, RankState::kSpawnFailed);
-    note_failure(rank);
-    begin_teardown(StopSignal::kTerminate);
+    spawn_failed(rank, error);
+  }
+}
+
+void NodeAgent::Implementation::finish_spawn(Rank& rank) {
+  if (!rank.is_here()) return;
+  try {
+    rank.process->wait_until_started();
+  } catch (const Error& error) {
+    rank.process.reset();
+    spawn_failed(rank, error);
     return;
   }
   rank.result.pid = rank.process->pid();
   rank.result.started_at = std::chrono::system_clock::now();
   move(rank, RankState::kStarted);
-  move(rank, RankState::kRunning);
+  if (is_stopping_) {
+    ask_to_stop(rank, StopSignal::kTerminate);
+  } else {
+    move(rank, RankState::kRunning);
+  }
+}
+
+void NodeAgent::Implementation::spawn_failed(Rank& rank, const Error& error) {
+  rank.result.status = {.how = ExitStatus::How::kSpawnFailed,
+                        .code = error.code() == ErrorCode::kNotFound ? 127 : 126,
+                        .detail = error.what()};
+  move(rank, RankState::kSpawnFailed);
+  note_failure(rank);
+  begin_teardown(StopSignal::kTerminate);
 }
 
 // Output.

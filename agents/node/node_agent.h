@@ -101,8 +101,9 @@ class NodeAgent {
   NodeAgent(const NodeAgent&) = delete;
   NodeAgent& operator=(const NodeAgent&) = delete;
 
-  // Starts all ranks; call it once. A program that cannot be started does not throw: its rank ends with
-  // kSpawnFailed and is the first cause, no further rank is started, and on_finished tells.
+  // Starts all ranks, side by side; call it once. A program that cannot be started does not throw: its rank
+  // ends with kSpawnFailed and is the first cause, and on_finished tells. Ranks whose turn had not come by
+  // then are kNotStarted.
   void start();
 
   // Forwards a stop or preemption signal to every rank and begins the teardown; a later call forwards its

@@ -25,8 +25,8 @@
 //
 // Ownership: the io_context must outlive the ChildProcess. Threads: all calls from the one thread that runs
 // the io_context; the callbacks come on it too, from within io_context::run() and never from inside a call of
-// this class. A callback may destroy the ChildProcess. Nothing blocks except the constructor (for the time
-// that the system needs to start a program) and the destructor.
+// this class. A callback may destroy the ChildProcess. Nothing blocks except wait_until_started() (for the
+// time that the system needs to start a program) and the destructor.
 #pragma once
 
 #include <chrono>
@@ -78,9 +78,14 @@ class ChildProcess {
     std::function<void()> on_gone;
   };
 
-  // Starts it. Error(kNotFound) when there is no such program or directory, Error(kSystem) when the system
-  // refuses to execute it, each with the system's text; then nothing is left over and no callback comes.
+  // Begins to start it. Error as wait_until_started(), for what is known at once.
   ChildProcess(boost::asio::io_context& io, Options options, Callbacks callbacks);
+
+  // Blocks until the program runs; call it once, before io_context::run(). It is apart from the constructor
+  // so that many children start at the same time. Error(kNotFound) when there is no such program or
+  // directory, Error(kSystem) when the system refuses to execute it, each with the system's text; then
+  // nothing is left over and no callback comes.
+  void wait_until_started();
 
   // Before on_gone: kills the tree and waits for its end, at most 2 s. No callback comes any more.
   ~ChildProcess();
@@ -88,7 +93,7 @@ class ChildProcess {
   ChildProcess(const ChildProcess&) = delete;
   ChildProcess& operator=(const ChildProcess&) = delete;
 
-  std::int64_t pid() const;
+  std::int64_t pid() const;  // once it was started
 
   // Asks it to end: sends the signal to its process group, and wakes it when it is stopped. False when this
   // system has no way to ask, so that waiting for an answer is pointless. Nothing on a child that has ended.

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,7 +30,8 @@ namespace {
 namespace asio = boost::asio;
 using Descriptor = asio::posix::stream_descriptor;
 
-constexpr auto kDestructorWait = std::chrono::seconds(2);
+constexpr auto kStartLimit = std::chrono::seconds(60);
+constexpr auto kBlockingWait = std::chrono::seconds(2);
 constexpr auto kKillLimit = std::chrono::seconds(5);
 constexpr int kMaxRest = 16;  // pieces of 64 KiB: the largest pipe that a program without privileges can have
 
@@ -125,8 +127,8 @@ class ChildProcess::Implementation : public std::enable_shared_from_this<Impleme
         pipes_{Pipe{Descriptor(io), OutputStream::kOut}, Pipe{Descriptor(io), OutputStream::kErr}},
         timer_(io) {}
 
-  void spawn();
-  void watch();
+  void fork_supervisor();
+  void wait_until_started();
   void abandon();
   std::int64_t pid() const { return pid_; }
   bool stop(StopSignal signal);
@@ -141,8 +143,7 @@ class ChildProcess::Implementation : public std::enable_shared_from_this<Impleme
     bool is_waiting = false;
   };
 
-  void fork_supervisor();
-  void await_start();
+  void watch();
   void send(SupervisorCommand command);
   int reap_supervisor();
   void wait_for_report();
@@ -177,11 +178,6 @@ class ChildProcess::Implementation : public std::enable_shared_from_this<Impleme
 
 // Start.
 
-void ChildProcess::Implementation::spawn() {
-  fork_supervisor();
-  await_start();
-}
-
 void ChildProcess::Implementation::fork_supervisor() {
   const ExecImage image(options_);
   const std::string& program = options_.program;
@@ -206,7 +202,9 @@ void ChildProcess::Implementation::fork_supervisor() {
   pipes_[1].descriptor.assign(error.ours.release());
 }
 
-void ChildProcess::Implementation::await_start() {
+void ChildProcess::Implementation::wait_until_started() {
+  const timeval limit = {kStartLimit.count(), 0};
+  ::setsockopt(link_.native_handle(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
   SupervisorReport report = {};
   ssize_t size = 0;
   do {
@@ -214,11 +212,16 @@ void ChildProcess::Implementation::await_start() {
   } while (size < 0 && errno == EINTR);
   if (size == sizeof report && report.kind == SupervisorReport::kStarted) {
     pid_ = report.pid;
+    watch();
     return;
   }
+  is_finished_ = true;
+  const bool is_late = size < 0;
+  if (is_late) ::kill(supervisor_, SIGKILL);
   reap_supervisor();
-  if (size != sizeof report) fail_to_start(options_.program, "its supervisor was killed", ECANCELED);
-  throw spawn_error(options_, report);
+  if (size == sizeof report) throw spawn_error(options_, report);
+  Supervisors::of(io_).end_orphans(Deadline::after(kBlockingWait));  // the child may run already
+  fail_to_start(options_.program, "its supervisor", is_late ? ETIMEDOUT : ECANCELED);
 }
 
 void ChildProcess::Implementation::watch() {
@@ -263,7 +266,7 @@ void ChildProcess::Implementation::abandon() {
   is_finished_ = true;
   if (supervisor_ > 0) {
     send({SupervisorCommand::kKillTree, 0});
-    const auto deadline = Deadline::after(kDestructorWait);
+    const auto deadline = Deadline::after(kBlockingWait);
     SupervisorReport report;
     ssize_t size = sizeof report;
     while (size > 0 && !deadline.has_passed()) {
@@ -273,7 +276,7 @@ void ChildProcess::Implementation::abandon() {
       size = ::recv(link_.native_handle(), &report, sizeof report, MSG_DONTWAIT);
       if (size < 0 && (errno == EAGAIN || errno == EINTR)) size = sizeof report;
     }
-    if (size <= 0) reap_supervisor();
+    if (size <= 0 && WIFSIGNALED(reap_supervisor())) Supervisors::of(io_).end_orphans(deadline);
   }
   link_.close();
   for (Pipe& pipe : pipes_) pipe.descriptor.close();
@@ -419,10 +422,12 @@ void ChildProcess::Implementation::after(Clock::duration wait, Action action) {
 
 ChildProcess::ChildProcess(asio::io_context& io, Options options, Callbacks callbacks)
     : implementation_(std::make_shared<Implementation>(io, std::move(options), std::move(callbacks))) {
-  implementation_->spawn();
-  implementation_->watch();
+  implementation_->fork_supervisor();
 }
 
+void ChildProcess::wait_until_started() {
+  implementation_->wait_until_started();
+}
 ChildProcess::~ChildProcess() {
   implementation_->abandon();
 }

@@ -312,9 +312,11 @@ void ChildProcess::Implementation::after(Clock::duration wait, Action action) {
 ChildProcess::ChildProcess(asio::io_context& io, Options options, Callbacks callbacks)
     : implementation_(std::make_shared<Implementation>(io, std::move(options), std::move(callbacks))) {
   implementation_->spawn();
-  implementation_->watch();
 }
 
+void ChildProcess::wait_until_started() {
+  implementation_->watch();
+}
 ChildProcess::~ChildProcess() {
   implementation_->abandon();
 }

@@ -2,10 +2,12 @@
 
 #include <sys/wait.h>
 
+#include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <system_error>
+#include <thread>
 #include <vector>
 
 namespace deepscale {
@@ -34,6 +36,12 @@ bool Supervisors::kill_orphans() const {
     ::waitpid(pid, nullptr, WNOHANG);
   }
   return found;
+}
+
+void Supervisors::end_orphans(Deadline deadline) const {
+  while (kill_orphans() && !deadline.has_passed()) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));  // whose child ends when is not known before
+  }
 }
 
 }  // namespace deepscale

@@ -11,6 +11,8 @@
 #include <boost/asio/io_context.hpp>
 #include <set>
 
+#include "comm/base/clock.h"
+
 namespace deepscale {
 
 class Supervisors : public boost::asio::execution_context::service {
@@ -26,6 +28,8 @@ class Supervisors : public boost::asio::execution_context::service {
 
   // Kills every orphan and reaps those that are dead already. False when there was none: call it until then.
   bool kill_orphans() const;
+  // Does so, and blocks until there are none or the deadline passes.
+  void end_orphans(Deadline deadline) const;
 
  private:
   void shutdown() override {}

@@ -52,8 +52,9 @@ TEST(ChildProcessLinux, AChildMayAnswerAStopWithItsOwnCode) {
 }
 
 TEST(ChildProcessLinux, AStopReachesTheWholeGroup) {
-  ChildRun run(child_options({"grandchild", "ignore-stop", "hang"}));
+  ChildRun run(child_options({"grandchild", "ignore-stop", "out=ready\n", "hang"}));
   const auto grandchild = run.told_pid();
+  ASSERT_TRUE(run.wait_for_output("ready"));
   run.process->stop();
   EXPECT_TRUE(wait_until([&] { return !is_alive(grandchild); }, kSoon));
   EXPECT_TRUE(is_alive(run.process->pid()));

@@ -125,6 +125,7 @@ TEST(ChildProcess, DeliversAllOfAHundredMegabytes) {
   ChildProcess process(io, child_options({"flood=100"}),
                        {.on_output = [&](OutputStream, std::string_view text) { bytes += text.size(); },
                         .on_gone = [&] { is_gone = true; }});
+  process.wait_until_started();
   ASSERT_TRUE(run_until(
       io, [&] { return is_gone; }, std::chrono::seconds(60)));
   EXPECT_EQ(bytes, std::size_t{100} << 20);
@@ -220,6 +221,16 @@ TEST(ChildProcess, ItsDestructorEndsTheTree) {
   EXPECT_EQ(run.ended_calls + run.gone_calls, 0);
 }
 
+TEST(ChildProcess, MayBeDestroyedBeforeItHasStarted) {
+  boost::asio::io_context io;
+  bool was_called = false;
+  {
+    ChildProcess process(io, child_options({"out=ready\n"}), {.on_gone = [&] { was_called = true; }});
+  }
+  io.run();
+  EXPECT_FALSE(was_called);
+}
+
 TEST(ChildProcess, MayBeDestroyedInItsCallbacks) {
   std::unique_ptr<ChildProcess> process;
   boost::asio::io_context io;
@@ -235,6 +246,7 @@ TEST(ChildProcess, MayBeDestroyedInItsCallbacks) {
         ChildProcess::Callbacks{.on_output = [&](OutputStream, std::string_view) { destroy(0); },
                                 .on_ended = [&](const ExitStatus&) { destroy(1); },
                                 .on_gone = [&] { destroy(2); }});
+    process->wait_until_started();
     EXPECT_TRUE(run_until(io, [&] { return is_done; }));
   }
 }

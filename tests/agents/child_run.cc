@@ -42,6 +42,7 @@ ChildRun::ChildRun(ChildProcess::Options options) {
                                     ++ended_calls;
                                   },
                               .on_gone = [this] { ++gone_calls; }});
+  process->wait_until_started();
 }
 
 bool ChildRun::finish(Clock::duration wait) {
