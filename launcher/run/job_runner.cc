@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
@@ -26,6 +27,7 @@ namespace {
 namespace asio = boost::asio;
 
 constexpr int kTimeoutExitCode = 124;
+constexpr auto kLeastDrainTime = std::chrono::milliseconds(200);
 
 // Restarts that fail in the same way this soon, this often in a row, make no progress.
 constexpr auto kQuickFailure = std::chrono::seconds(10);
@@ -62,7 +64,9 @@ class JobRunner final : public NodeListener {
   void wait_for_signal();
   void handle_signal(const JobSignal& signal);
   void handle_timeout();
+  void begin_stopping();
   void handle_idle_console();
+  void limit_draining();
 
   void on_output(const OutputLine& line) override;
   void on_event(const RankEvent& event) override;
@@ -78,6 +82,7 @@ class JobRunner final : public NodeListener {
   asio::io_context io_{1};
   asio::signal_set signals_{io_};
   asio::steady_timer timeout_{io_};
+  asio::steady_timer drain_limit_{io_};
   std::vector<JobSignal> stop_signals_;
   Console console_;
   PidFile pid_file_;
@@ -88,6 +93,7 @@ class JobRunner final : public NodeListener {
   State state_ = State::kIdle;
   std::optional<JobSignal> stop_signal_;  // the first that came
   bool timed_out_ = false;
+  Clock::time_point stop_deadline_;
   bool is_killing_ = false;
   bool is_paused_ = false;
   bool flush_is_due_ = false;
@@ -172,7 +178,7 @@ void JobRunner::handle_signal(const JobSignal& signal) {
   if (is_first) stop_signal_ = signal;
   switch (state_) {
     case State::kRunning:
-      state_ = State::kStopping;
+      begin_stopping();
       console_.note(fmt::format("{}: stopping the ranks, at most {}; once more kills them now", signal.name,
                                 duration_text(inputs_.spec.grace)));
       agent_->request_stop(signal.forward);
@@ -191,9 +197,14 @@ void JobRunner::handle_signal(const JobSignal& signal) {
   }
 }
 
+void JobRunner::begin_stopping() {
+  state_ = State::kStopping;
+  stop_deadline_ = Clock::now() + inputs_.spec.grace;
+}
+
 void JobRunner::handle_timeout() {
   if (state_ != State::kRunning) return;
-  state_ = State::kStopping;
+  begin_stopping();
   timed_out_ = true;
   console_.note(
       fmt::format("--timeout: {} are over; stopping the ranks", duration_text(*inputs_.spec.timeout)));
@@ -278,8 +289,19 @@ void JobRunner::restart(const FailureReport& report) {
 void JobRunner::drain(std::string_view outcome, int exit_code) {
   exit_code_ = exit_code;
   state_ = State::kDraining;
+  limit_draining();
   console_.event(job_finished_event(exit_code, outcome, Clock::now() - started_at_));
   handle_idle_console();
+}
+
+// Whoever reads our output may take all the time it needs, unless we were asked to end.
+void JobRunner::limit_draining() {
+  if (!stop_signal_ && !timed_out_) return;
+  const auto at_least = Clock::now() + kLeastDrainTime;
+  drain_limit_.expires_at(is_killing_ ? at_least : std::max(stop_deadline_, at_least));
+  drain_limit_.async_wait([this](const boost::system::error_code& cancelled) {
+    if (!cancelled) io_.stop();
+  });
 }
 
 void JobRunner::handle_idle_console() {

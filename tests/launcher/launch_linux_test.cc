@@ -1,10 +1,9 @@
 // Signals, sudden deaths, permissions and scripts: the real deepscale on Linux.
-#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <spawn.h>
-#include <sys/stat.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -37,20 +36,33 @@ class ScratchFile {
 };
 
 // deepscale as a direct child of ours, so that its death tests its own care for its ranks and nobody else's.
-pid_t spawn_bare_launcher(const std::vector<std::string>& arguments, const JobMark& mark) {
+pid_t spawn_bare_launcher(const std::vector<std::string>& arguments, const JobMark& mark,
+                          int output = STDOUT_FILENO) {
   std::vector<std::string> words = {DEEPSCALE_TEST_LAUNCHER};
   words.insert(words.end(), arguments.begin(), arguments.end());
-  std::vector<char*> argv, environment;
-  for (std::string& word : words) argv.push_back(word.data());
   std::vector<std::string> variables;
   const Environment marked = mark.environment();
   for (const auto& [name, value] : marked.variables()) variables.push_back(name + "=" + value);
-  for (std::string& variable : variables) environment.push_back(variable.data());
-  argv.push_back(nullptr);
-  environment.push_back(nullptr);
+  const auto pointers_to = [](std::vector<std::string>& texts) {
+    std::vector<char*> pointers;
+    for (std::string& text : texts) pointers.push_back(text.data());
+    pointers.push_back(nullptr);
+    return pointers;
+  };
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
   pid_t pid = -1;
-  EXPECT_EQ(posix_spawn(&pid, argv[0], nullptr, nullptr, argv.data(), environment.data()), 0);
+  EXPECT_EQ(posix_spawn(&pid, DEEPSCALE_TEST_LAUNCHER, &actions, nullptr, pointers_to(words).data(),
+                        pointers_to(variables).data()),
+            0);
+  posix_spawn_file_actions_destroy(&actions);
   return pid;
+}
+
+int bytes_waiting(int pipe_end) {
+  int count = 0;
+  return ioctl(pipe_end, FIONREAD, &count) == 0 ? count : -1;
 }
 
 TEST(LaunchSignals, AKilledRankIsReportedAsSuch) {
@@ -108,15 +120,36 @@ TEST(LaunchSignals, StubbornRanksAreKilledWhenTheGraceIsOver) {
 
 TEST(LaunchSignals, NothingSurvivesAKilledLauncher) {
   const JobMark mark;
-  const ScratchFile log("killed_launcher.log", "");
   const pid_t launcher = spawn_bare_launcher(
-      {"-q", "--num_gpus", "3", "--env", "SEEN=1", DEEPSCALE_TEST_RANK_PROGRAM, "ignore-stop", "hang"}, mark);
+      {"-q", "--num_gpus", "3", DEEPSCALE_TEST_RANK_PROGRAM, "ignore-stop", "hang"}, mark);
   // The launcher, a supervisor and a rank each.
   ASSERT_TRUE(wait_until([&] { return mark.living_processes() >= 7; }));
   kill(launcher, SIGKILL);
   EXPECT_EQ(waitpid(launcher, nullptr, 0), launcher);
   EXPECT_TRUE(wait_until([&] { return mark.living_processes() == 0; }, 5s))
       << mark.living_processes() << " are left";
+}
+
+TEST(LaunchSignals, AReaderThatNeverReadsCannotHoldUpTheEnd) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  const JobMark mark;
+  const std::string flood = "yes | head -c 100000000";
+  const pid_t launcher =
+      spawn_bare_launcher({"-q", "--num_gpus", "2", "--", "sh", "-c", flood}, mark, ends[1]);
+  close(ends[1]);
+  // More than the pipe holds has been written once the writer is stuck.
+  ASSERT_TRUE(wait_until([&] { return bytes_waiting(ends[0]) >= 65536; }));
+  kill(launcher, SIGINT);
+  int status = 0;
+  const auto has_ended = [&] { return waitpid(launcher, &status, WNOHANG) == launcher; };
+  if (!wait_until(has_ended, 500ms)) {
+    kill(launcher, SIGINT);
+    ASSERT_TRUE(wait_until(has_ended, 5s));
+  }
+  EXPECT_EQ(WEXITSTATUS(status), 130);
+  EXPECT_TRUE(wait_until([&] { return mark.living_processes() == 0; }, 5s));
+  close(ends[0]);
 }
 
 TEST(LaunchSignals, AReaderThatLeavesDoesNotEndTheJob) {
