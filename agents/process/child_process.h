@@ -14,7 +14,7 @@
 //            uses ChildProcess on Linux starts all its children through it.
 //   Windows  A job object with KILL_ON_JOB_CLOSE, entered while the child is still suspended.
 //
-// Why it is done so, and what was tried: docs/decisions/0010-process-tree.md.
+// Why it is done so, and what was tried: docs/decisions/0005-process-tree.md.
 //
 //   Spawning --> Started --stop()--> Stopping --kill()--> Killing --> Ended --> Gone
 //      |            |_________________kill()_________________^           ^

@@ -127,7 +127,7 @@ TEST(ChildProcessLinux, InheritsNoDescriptorAndNoSignalSetting) {
   ::sigaddset(&blocked, SIGUSR1);
   ::pthread_sigmask(SIG_BLOCK, &blocked, &before);
   const auto old_handler = std::signal(SIGPIPE, SIG_IGN);
-  ChildRun run(shell_options("echo /proc/$$/fd/*; grep -E 'Sig(Blk|Ign)' /proc/$$/status"));
+  ChildRun run(shell_options("echo /proc/$$/fd/*; grep -E 'Sig(Blk|Ign)' /proc/self/status"));
   ASSERT_TRUE(run.finish());
   std::signal(SIGPIPE, old_handler);
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);

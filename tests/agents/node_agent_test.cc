@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <boost/asio.hpp>  // Boost.Process 1.81 needs it for Windows and does not include it
 #include <boost/process/child.hpp>
 #include <boost/process/io.hpp>
 #include <string>
