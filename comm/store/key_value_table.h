@@ -49,7 +49,7 @@ class KeyValueTable {
   std::size_t queue_length(const std::string& key) const;
 
   bool exists(const std::string& key) const;
-  std::size_t key_count() const { return values_.size() + queues_.size(); }
+  std::size_t key_count() const { return values_.size(); }  // that hold a value
   std::vector<std::string> value_keys() const;
 
   // True when all keys exist; else `waiter` waits until each has come into existence once.
