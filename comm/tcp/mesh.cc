@@ -45,6 +45,30 @@ Ticket make_ticket() {
   return ticket;
 }
 
+// What a rank publishes: "address port ticket".
+struct Contact {
+  Endpoint endpoint;
+  Ticket ticket{};
+};
+
+std::string format_contact(const Contact& contact) {
+  return fmt::format("{} {} {}", contact.endpoint.address().to_string(), contact.endpoint.port(),
+                     std::string_view(contact.ticket.data(), contact.ticket.size()));
+}
+
+std::optional<Contact> parse_contact(const std::string& text) {
+  std::istringstream words(text);
+  std::string address_text, ticket_text;
+  unsigned short port = 0;
+  words >> address_text >> port >> ticket_text;
+  ErrorValue failure;
+  const auto address = asio::ip::make_address(address_text, failure);
+  Contact contact{.endpoint = Endpoint(address, port)};
+  if (!words || failure || ticket_text.size() != contact.ticket.size()) return std::nullopt;
+  ticket_text.copy(contact.ticket.data(), contact.ticket.size());
+  return contact;
+}
+
 std::string reason_of(const ErrorValue& failure) {
   if (failure == asio::error::eof) return "it closed the connection";
   return failure.message();
@@ -146,9 +170,7 @@ class Rendezvous {
       throw Error(ErrorCode::kSystem, fmt::format("{}: cannot listen on {}: {}", where(),
                                                   options_.listen_address, failure.message()));
     }
-    store_.set(key_of(options_.rank),
-               fmt::format("{} {} {}", options_.listen_address, listener_.local_endpoint().port(),
-                           std::string_view(ticket_.data(), ticket_.size())));
+    store_.set(key_of(options_.rank), format_contact({listener_.local_endpoint(), ticket_}));
   }
 
   Greeting make_greeting(const Ticket& ticket) const {
@@ -162,7 +184,8 @@ class Rendezvous {
   void accept_next() {
     listener_.async_accept([this](const ErrorValue& failure, Socket socket) {
       if (failure == asio::error::operation_aborted) return;
-      if (!failure) receive_greeting(add_candidate(std::move(socket)));
+      if (failure) return fail(ErrorCode::kSystem, "cannot accept a connection: " + failure.message());
+      receive_greeting(add_candidate(std::move(socket)));
       accept_next();
     });
   }
@@ -189,32 +212,26 @@ class Rendezvous {
   }
 
   void connect_to(int peer) {
-    std::istringstream record(fetch(peer));
-    std::string address, ticket_text;
-    unsigned short port = 0;
-    record >> address >> port >> ticket_text;
-    Ticket ticket{};
-    if (!record || ticket_text.size() != ticket.size()) {
-      throw Error(ErrorCode::kProtocol,
-                  fmt::format("{}: the store holds no address under '{}'", where(), key_of(peer)));
-    }
-    ticket_text.copy(ticket.data(), ticket.size());
+    const Contact contact = fetch(peer);
     const auto candidate = add_candidate(Socket(context_));
-    candidate->sent = make_greeting(ticket);
-    candidate->socket.async_connect(
-        Endpoint(asio::ip::make_address(address), port), [=, this](const ErrorValue& failure) {
-          if (failure)
-            return fail_to_reach(peer, fmt::format("{} port {}: {}", address, port, reason_of(failure)));
-          greet(candidate, peer);
-        });
+    candidate->sent = make_greeting(contact.ticket);
+    candidate->socket.async_connect(contact.endpoint, [=, this](const ErrorValue& failure) {
+      if (!failure) return greet(candidate, peer);
+      fail_to_reach(peer, fmt::format("{} port {}: {}", contact.endpoint.address().to_string(),
+                                      contact.endpoint.port(), reason_of(failure)));
+    });
   }
 
-  std::string fetch(int peer) {
+  Contact fetch(int peer) {
+    std::string published;
     try {
-      return store_.get(key_of(peer), options_.deadline);
+      published = store_.get(key_of(peer), options_.deadline);
     } catch (const Error& error) {
       throw Error(error.code(), fmt::format("{}: rank {} has not come: {}", where(), peer, error.what()));
     }
+    if (const auto contact = parse_contact(published)) return *contact;
+    throw Error(ErrorCode::kProtocol, fmt::format("{}: the store holds '{}' under '{}', which is no address",
+                                                  where(), published, key_of(peer)));
   }
 
   void greet(const CandidatePointer& candidate, int peer) {
