@@ -1,4 +1,3 @@
-#include <fcntl.h>
 #include <fmt/core.h>
 #include <poll.h>
 #include <sys/prctl.h>
@@ -14,11 +13,12 @@
 #include <boost/asio/steady_timer.hpp>
 #include <cerrno>
 #include <csignal>
-#include <cstring>
-#include <optional>
+#include <string>
+#include <system_error>
 #include <utility>
 
 #include "agents/process/child_process.h"
+#include "agents/process/descriptors_linux.h"
 #include "agents/process/exec_image_linux.h"
 #include "agents/process/supervisor_linux.h"
 #include "agents/process/supervisors_linux.h"
@@ -35,9 +35,8 @@ constexpr auto kBlockingWait = std::chrono::seconds(2);
 constexpr auto kKillLimit = std::chrono::seconds(5);
 constexpr int kMaxRest = 16;  // pieces of 64 KiB: the largest pipe that a program without privileges can have
 
-[[noreturn]] void fail_to_start(const std::string& program, const char* what, int error) {
-  throw Error(ErrorCode::kSystem,
-              fmt::format("cannot start {}: {}: {}", program, what, std::strerror(error)));
+Error start_error(const std::string& program, const std::string& why) {
+  return Error(ErrorCode::kSystem, fmt::format("cannot start '{}': {}", program, why));
 }
 
 int signal_number(StopSignal signal) {
@@ -56,65 +55,6 @@ int signal_number(StopSignal signal) {
   return SIGTERM;
 }
 
-// A descriptor that closes itself, never one of the three standard ones.
-class UniqueDescriptor {
- public:
-  UniqueDescriptor() = default;
-  explicit UniqueDescriptor(int fd) : fd_(fd) {
-    if (fd_ < 0 || fd_ > STDERR_FILENO) return;
-    fd_ = ::fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-    ::close(fd);
-  }
-  UniqueDescriptor(UniqueDescriptor&& other) noexcept : fd_(other.release()) {}
-  UniqueDescriptor& operator=(UniqueDescriptor&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~UniqueDescriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const { return fd_; }
-  int release() { return std::exchange(fd_, -1); }
-
- private:
-  int fd_ = -1;
-};
-
-struct DescriptorPair {
-  UniqueDescriptor ours;
-  UniqueDescriptor theirs;
-};
-
-DescriptorPair output_pipe(const std::string& program) {
-  int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) fail_to_start(program, "pipe", errno);
-  DescriptorPair pair{UniqueDescriptor(ends[0]), UniqueDescriptor(ends[1])};
-  ::fcntl(pair.ours.get(), F_SETFL, O_NONBLOCK);
-  return pair;
-}
-
-DescriptorPair link_pair(const std::string& program) {
-  int ends[2];
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
-    fail_to_start(program, "socketpair", errno);
-  }
-  return {UniqueDescriptor(ends[0]), UniqueDescriptor(ends[1])};
-}
-
-// So that no handler of ours runs in the supervisor.
-pid_t fork_with_signals_blocked(const std::string& program, const ExecPlan& plan, int link) {
-  sigset_t all;
-  sigset_t before;
-  ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &before);
-  const pid_t pid = ::fork();
-  if (pid == 0) run_supervisor(plan, link);
-  const int error = errno;
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  if (pid < 0) fail_to_start(program, "fork", error);
-  return pid;
-}
-
 }  // namespace
 
 class ChildProcess::Implementation : public std::enable_shared_from_this<Implementation> {
@@ -127,13 +67,13 @@ class ChildProcess::Implementation : public std::enable_shared_from_this<Impleme
         pipes_{Pipe{Descriptor(io), OutputStream::kOut}, Pipe{Descriptor(io), OutputStream::kErr}},
         timer_(io) {}
 
-  void fork_supervisor();
+  void begin();
   void wait_until_started();
   void abandon();
   std::int64_t pid() const { return pid_; }
   bool stop(StopSignal signal);
   void kill();
-  void pause_output() { is_paused_ = !is_killing_; }
+  void pause_output() { is_paused_ = !is_forced_; }
   void resume_output();
 
  private:
@@ -151,6 +91,7 @@ class ChildProcess::Implementation : public std::enable_shared_from_this<Impleme
   void child_ended(ExitStatus status);
   void supervisor_ended();
   void sweep_orphans(Deadline deadline);
+  void end_tree();
   void give_up();
   void tree_gone();
   void wait_for_output(Pipe& pipe);
@@ -170,7 +111,8 @@ class ChildProcess::Implementation : public std::enable_shared_from_this<Impleme
   std::int64_t pid_ = 0;
   Clock::time_point started_at_;
   bool is_paused_ = false;
-  bool is_killing_ = false;
+  bool is_killing_ = false;   // its tree was told to end
+  bool is_forced_ = false;    // by kill(), so that output flows regardless
   bool has_ended_ = false;    // the child
   bool is_gone_ = false;      // its tree
   bool is_finished_ = false;  // on_gone was called, or nobody listens any more
@@ -178,28 +120,26 @@ class ChildProcess::Implementation : public std::enable_shared_from_this<Impleme
 
 // Start.
 
-void ChildProcess::Implementation::fork_supervisor() {
+void ChildProcess::Implementation::begin() try {
   const ExecImage image(options_);
-  const std::string& program = options_.program;
-  DescriptorPair link = link_pair(program);
-  DescriptorPair output = output_pipe(program);
-  DescriptorPair error = output_pipe(program);
-  UniqueDescriptor nothing;
-  if (options_.standard_input == Stdin::kNull) {
-    nothing = UniqueDescriptor(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-    if (nothing.get() < 0) fail_to_start(program, "/dev/null", errno);
-  }
+  DescriptorPair link = link_pair();
+  DescriptorPair output = output_pipe();
+  DescriptorPair error = output_pipe();
+  const UniqueDescriptor nothing =
+      options_.standard_input == Stdin::kNull ? null_input() : UniqueDescriptor();
   ExecPlan plan = image.plan();
   plan.input = nothing.get() >= 0 ? nothing.get() : STDIN_FILENO;
   plan.output = output.theirs.get();
   plan.error = error.theirs.get();
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);  // for the orphans of a supervisor that someone kills
   started_at_ = Clock::now();
-  supervisor_ = fork_with_signals_blocked(program, plan, link.theirs.get());
+  supervisor_ = fork_supervisor(plan, link.theirs.get());
   Supervisors::of(io_).add(supervisor_);
   link_.assign(link.ours.release());
   pipes_[0].descriptor.assign(output.ours.release());
   pipes_[1].descriptor.assign(error.ours.release());
+} catch (const std::system_error& error) {
+  throw start_error(options_.program, error.what());
 }
 
 void ChildProcess::Implementation::wait_until_started() {
@@ -221,7 +161,8 @@ void ChildProcess::Implementation::wait_until_started() {
   reap_supervisor();
   if (size == sizeof report) throw spawn_error(options_, report);
   Supervisors::of(io_).end_orphans(Deadline::after(kBlockingWait));  // the child may run already
-  fail_to_start(options_.program, "its supervisor", is_late ? ETIMEDOUT : ECANCELED);
+  throw start_error(options_.program,
+                    is_late ? "the system did not execute it within 60 s" : "its supervisor was killed");
 }
 
 void ChildProcess::Implementation::watch() {
@@ -243,9 +184,14 @@ bool ChildProcess::Implementation::stop(StopSignal signal) {
 }
 
 void ChildProcess::Implementation::kill() {
+  is_forced_ = true;
+  resume_output();
+  end_tree();
+}
+
+void ChildProcess::Implementation::end_tree() {
   if (is_killing_) return;
   is_killing_ = true;
-  resume_output();
   if (supervisor_ < 0) return;  // it has ended; if it was killed, its orphans are being swept
   send({SupervisorCommand::kKillTree, 0});
   after(kKillLimit, [this] { give_up(); });
@@ -324,7 +270,7 @@ void ChildProcess::Implementation::take_reports() {
 void ChildProcess::Implementation::child_ended(ExitStatus status) {
   has_ended_ = true;
   status.duration = Clock::now() - started_at_;
-  if (!is_killing_) after(options_.drain_time, [this] { kill(); });
+  if (!is_killing_) after(options_.drain_time, [this] { end_tree(); });
   if (callbacks_.on_ended) callbacks_.on_ended(status);
 }
 
@@ -340,7 +286,8 @@ void ChildProcess::Implementation::supervisor_ended() {
   if (!has_ended_) {
     child_ended({.how = ExitStatus::How::kLost,
                  .stopped_by_us = is_killing_,
-                 .detail = fmt::format("its supervisor (process {}) was killed", pid)});
+                 .detail = fmt::format("its supervisor (process {}) was killed by {}", pid,
+                                       signal_name(WTERMSIG(wait_status)))});
   }
   if (!is_finished_) sweep_orphans(Deadline::after(kKillLimit));
 }
@@ -422,7 +369,7 @@ void ChildProcess::Implementation::after(Clock::duration wait, Action action) {
 
 ChildProcess::ChildProcess(asio::io_context& io, Options options, Callbacks callbacks)
     : implementation_(std::make_shared<Implementation>(io, std::move(options), std::move(callbacks))) {
-  implementation_->fork_supervisor();
+  implementation_->begin();
 }
 
 void ChildProcess::wait_until_started() {

@@ -120,7 +120,7 @@ class ChildProcess::Implementation : public std::enable_shared_from_this<Impleme
   std::int64_t pid() const { return pid_; }
   bool stop();
   void kill();
-  void pause_output() { is_paused_ = !is_killing_; }
+  void pause_output() { is_paused_ = !is_forced_; }
   void resume_output();
 
  private:
@@ -133,6 +133,7 @@ class ChildProcess::Implementation : public std::enable_shared_from_this<Impleme
     std::array<char, 64 * 1024> buffer;
   };
 
+  void end_tree();
   void child_ended();
   void look_for_tree(Deadline drained);
   void tree_gone();
@@ -154,7 +155,8 @@ class ChildProcess::Implementation : public std::enable_shared_from_this<Impleme
   Clock::time_point started_at_;
   bool was_asked_to_end_ = false;
   bool is_paused_ = false;
-  bool is_killing_ = false;
+  bool is_killing_ = false;   // its tree was told to end
+  bool is_forced_ = false;    // by kill(), so that output flows regardless
   bool has_ended_ = false;    // the child
   bool is_gone_ = false;      // its tree
   bool is_finished_ = false;  // on_gone was called, or nobody listens any more
@@ -197,10 +199,15 @@ bool ChildProcess::Implementation::stop() {
 }
 
 void ChildProcess::Implementation::kill() {
-  if (is_killing_) return;
-  is_killing_ = true;
+  is_forced_ = true;
   if (!has_ended_) was_asked_to_end_ = true;
   resume_output();
+  end_tree();
+}
+
+void ChildProcess::Implementation::end_tree() {
+  if (is_killing_) return;
+  is_killing_ = true;
   if (!is_gone_) job_.kill();
 }
 
@@ -247,7 +254,7 @@ void ChildProcess::Implementation::look_for_tree(Deadline drained) {
   if (job_.is_empty()) return tree_gone();
   if (drained.has_passed()) {
     if (is_killing_) return tree_gone();  // the system did not kill it in time
-    kill();
+    end_tree();
     drained = Deadline::after(kKillLimit);
   }
   after(kLookInterval, [this, drained] { look_for_tree(drained); });

@@ -14,6 +14,7 @@
 #include <csignal>
 #include <cstddef>
 #include <initializer_list>
+#include <system_error>
 
 namespace deepscale {
 namespace {
@@ -216,13 +217,26 @@ bool Supervisor::kill_children() const {
   return true;
 }
 
-}  // namespace
-
-void run_supervisor(const ExecPlan& plan, int link) {
+[[noreturn]] void run_supervisor(const ExecPlan& plan, int link) {
   Supervisor supervisor;
   supervisor.settle(plan, link);
   if (supervisor.spawn(plan)) supervisor.watch();
   ::_exit(0);
+}
+
+}  // namespace
+
+pid_t fork_supervisor(const ExecPlan& plan, int link) {
+  sigset_t all;
+  sigset_t before;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  const pid_t pid = ::fork();
+  if (pid == 0) run_supervisor(plan, link);
+  const int error = errno;
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (pid < 0) throw std::system_error(error, std::generic_category(), "fork");
+  return pid;
 }
 
 }  // namespace deepscale

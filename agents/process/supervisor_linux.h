@@ -47,7 +47,8 @@ struct SupervisorReport {
   std::int64_t peak_rss_kib;      // with kEnded
 };
 
-// Runs in the forked process, with all signals blocked.
-[[noreturn]] void run_supervisor(const ExecPlan& plan, int link);
+// Forks a supervisor that starts the plan's program at once. All signals are blocked in it, so that no
+// handler of ours runs there. std::system_error when the system refuses to fork.
+pid_t fork_supervisor(const ExecPlan& plan, int link);
 
 }  // namespace deepscale

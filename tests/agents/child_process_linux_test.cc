@@ -103,6 +103,20 @@ TEST(ChildProcessLinux, NothingOfItRemainsWhenItsSupervisorIsKilled) {
   EXPECT_EQ(mark.living_processes(), 0);
 }
 
+TEST(ChildProcessLinux, AGrandchildThatIsEndedDoesNotUndoAPause) {
+  auto options = child_options({"out=last words", "orphan-grandchild", "exit=0"});
+  options.drain_time = std::chrono::milliseconds(50);
+  ChildRun run(std::move(options));
+  run.process->pause_output();
+  ASSERT_FALSE(run_until(
+      run.io, [&] { return run.gone_calls > 0; }, std::chrono::milliseconds(300)));
+  EXPECT_EQ(run.ended_calls, 1);
+  EXPECT_EQ(run.out, "");
+  run.process->resume_output();
+  ASSERT_TRUE(run.finish(kSoon));
+  EXPECT_THAT(run.out, HasSubstr("last words"));
+}
+
 TEST(ChildProcessLinux, AStoppedSupervisorDoesNotHoldAKill) {
   ChildRun run(child_options({"out=ready\n", "hang"}));
   ASSERT_TRUE(run.wait_for_output("ready"));
