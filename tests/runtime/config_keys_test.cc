@@ -177,7 +177,8 @@ TEST(ConfigKeys, AreAllKnown) {
 TEST(ConfigKeys, OfASectionAreCheckedForTypos) {
   for (const auto& [path, names] : kKeys) {
     if (path.empty()) continue;
-    const auto refusal = refusal_of([&] { parse_members(nested(path, "\"no_such_key\": 1")); });
+    const std::string members = nested(path, "\"no_such_key\": 1");
+    const auto refusal = refusal_of([&] { parse_members(members); });
     EXPECT_EQ(refusal.code, ErrorCode::kInvalidArgument);
     EXPECT_THAT(refusal.message, HasSubstr(path + ".no_such_key: unknown key"));
   }
