@@ -127,6 +127,7 @@ FailureReport make_failure_report(const NodeResult& result, const FailureContext
   report.explanation = explain(report.failure_class, cause, context);
   report.host = context.host;
   report.cause = cause;
+  for (std::string& line : report.cause.last_error_lines) line = std::string(without_carriage_return(line));
   report.world_size = static_cast<int>(result.ranks.size());
   report.generation = context.generation;
   for (const RankResult& rank : result.ranks) {
@@ -168,6 +169,11 @@ std::string failure_text(const FailureReport& report) {
     for (const std::string& line : cause.last_error_lines) text += "    | " + line + "\n";
   }
   return text;
+}
+
+std::string_view without_carriage_return(std::string_view line) {
+  if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
+  return line;
 }
 
 std::string duration_text(Clock::duration duration) {

@@ -6,6 +6,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "agents/node/node_agent.h"
@@ -56,6 +57,9 @@ std::string failure_text(const FailureReport& report);
 // How often the kernel killed a process for lack of memory since the machine started, in our memory cgroup
 // where there is one; nothing where the platform does not count.
 std::optional<std::int64_t> count_out_of_memory_kills();
+
+// Lines of Windows programs end with "\r\n", and the '\r' is no part of the text.
+std::string_view without_carriage_return(std::string_view line);
 
 std::string duration_text(Clock::duration duration);  // "0.25 s", "12.3 s", "3 min 5 s"
 std::string bytes_text(std::uint64_t bytes);          // "3.2 GB"

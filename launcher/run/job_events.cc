@@ -88,7 +88,7 @@ std::string output_event(const OutputLine& line) {
   Json event = {{"event", "output"},
                 {"rank", line.rank},
                 {"stream", line.stream == OutputStream::kOut ? "stdout" : "stderr"},
-                {"text", line.text}};
+                {"text", without_carriage_return(line.text)}};
   if (!line.is_end) event["continues"] = true;
   return as_line(event);
 }

@@ -77,7 +77,7 @@ TEST(FailureReport, IsOneBlockThatTellsCauseFromConsequence) {
   NodeResult result;
   result.ranks = {ended(0, How::kSignalled, 15, true),
                   ended(1, How::kExited, 0),
-                  with_last_words(ended(2, How::kExited, 3), "no data"),
+                  with_last_words(ended(2, How::kExited, 3), "no data\r"),
                   ended(3, How::kExited, 4),
                   ended(4, How::kSignalled, 9, true),
                   ended(5, How::kNotStarted, 0)};

@@ -3,6 +3,15 @@
 #include <sstream>
 
 namespace deepscale::testing {
+namespace {
+
+// Text files of Windows programs end their lines with "\r\n".
+std::string without_carriage_returns(std::string text) {
+  std::erase(text, '\r');
+  return text;
+}
+
+}  // namespace
 
 std::unique_ptr<ChildRun> start_launcher(std::vector<std::string> arguments,
                                          const std::vector<std::pair<std::string, std::string>>& variables) {
@@ -23,8 +32,8 @@ LauncherResult run_launcher(std::vector<std::string> arguments,
   const bool ended = run->finish(std::chrono::seconds(50));
   LauncherResult result;
   result.exit_code = ended ? run->status->shell_code() : -1;
-  result.out = run->out;
-  result.error = run->error;
+  result.out = without_carriage_returns(run->out);
+  result.error = without_carriage_returns(run->error);
   if (ended) result.duration = run->status->duration;
   return result;
 }
@@ -33,7 +42,6 @@ std::vector<std::string> lines_of(const std::string& text) {
   std::vector<std::string> lines;
   std::istringstream stream(text);
   for (std::string line; std::getline(stream, line);) {
-    if (!line.empty() && line.back() == '\r') line.pop_back();
     lines.push_back(line);
   }
   return lines;

@@ -1,5 +1,7 @@
 #include "launcher/job/placement.h"
 
+#include <fmt/core.h>
+
 #include <chrono>
 
 #include "tests/launcher/expect_error.h"
@@ -39,8 +41,8 @@ TEST(Placement, TenThousandHostsTakeUnderASecond) {
   const auto start = std::chrono::steady_clock::now();
   std::string text, include;
   for (int i = 0; i < 10'000; ++i) {
-    text += "node-" + std::to_string(i) + " slots=" + std::to_string(1 + i % 8) + "\n";
-    if (i % 2 == 0) include += (include.empty() ? "" : "@") + ("node-" + std::to_string(i));
+    text += fmt::format("node-{} slots={}\n", i, 1 + i % 8);
+    if (i % 2 == 0) include += fmt::format("{}node-{}", include.empty() ? "" : "@", i);
   }
   const auto nodes = place_ranks(filter_hosts(parse_hostfile(text, "hosts"), include, ""), {});
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(1));
