@@ -26,7 +26,7 @@ struct Outcome {
 Outcome run(const std::string& command) {
   Outcome outcome;
   // A hanging job must not outlive its test.
-  FILE* pipe = popen(("OMP_NUM_THREADS=1 timeout -k 5 150 " + command + " 2>&1").c_str(), "r");
+  FILE* pipe = popen(("OMP_NUM_THREADS=1 timeout -k 5 250 " + command + " 2>&1").c_str(), "r");
   std::array<char, 4096> buffer;
   while (const std::size_t bytes = std::fread(buffer.data(), 1, buffer.size(), pipe)) {
     outcome.output.append(buffer.data(), bytes);
@@ -95,7 +95,7 @@ TEST_F(Cifar10, LetsOptionsWinOverTheConfiguration) {
 }
 
 TEST_F(Cifar10, TakesTheSameStepsWhenTheImagesDoNotDivide) {
-  folder_.write("data_batch_1.bin", striped_images(17, 1));
+  folder_.write("data_batch_1.bin", striped_images(33, 1));
   folder_.write("test_batch.bin", striped_images(1, 2));
   const Outcome outcome = run_on_two_ranks(data() + "--epochs 1");
   EXPECT_EQ(outcome.exit_code, 0) << outcome.output;
@@ -107,6 +107,8 @@ struct BadInput {
   const char* name;
   const char* arguments;
   const char* message;
+  // ctest names the test by this.
+  friend void PrintTo(const BadInput& input, std::ostream* out) { *out << input.name; }
 };
 
 class Cifar10Refuses : public testing::TestWithParam<BadInput> {};

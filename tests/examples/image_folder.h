@@ -16,10 +16,9 @@ namespace cifar10 {
 
 class ImageFolder {
  public:
-  ImageFolder() {
-    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
-    path_ = std::filesystem::temp_directory_path() /
-            (std::string("cifar10_") + test->name() + "_" + std::to_string(std::random_device()()));
+  ImageFolder()
+      : path_(std::filesystem::temp_directory_path() /
+              ("cifar10_test_" + std::to_string(std::random_device()()))) {
     std::filesystem::create_directory(path_);
   }
   ~ImageFolder() {
