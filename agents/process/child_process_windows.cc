@@ -65,7 +65,6 @@ class Job {
 struct SuspendedStart : bp::extend::handler {
   const ExecImage& image;
   const Job& job;
-  DWORD error = 0;
 
   SuspendedStart(const ExecImage& its_image, const Job& its_job) : image(its_image), job(its_job) {}
 
@@ -85,9 +84,9 @@ struct SuspendedStart : bp::extend::handler {
       ResumeThread(executor.proc_info.hThread);
       return;
     }
-    executor.set_error(std::error_code(static_cast<int>(GetLastError()), std::system_category()),
-                       is_bound ? "AssignProcessToJobObject" : "SetProcessAffinityMask");
+    const std::error_code error(static_cast<int>(GetLastError()), std::system_category());
     TerminateProcess(process, kKilledCode);
+    executor.set_error(error, is_bound ? "AssignProcessToJobObject" : "SetProcessAffinityMask");
   }
 };
 

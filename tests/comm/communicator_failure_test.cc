@@ -88,12 +88,11 @@ TEST(CommunicatorFailure, AbortFromAnotherThreadWakesTheWaiterAndThePeers) {
 }
 
 TEST(CommunicatorFailure, APeerThatEndsInTheMiddleOfAnOperationIsLost) {
-  const auto outcomes = run_ranks(3, kGenerous, [](Communicator& ranks) {
-    std::vector<float> values(5'000'000);
-    if (ranks.rank() != 2) ranks.all_reduce(buffer_of(values), ReduceOp::kSum).wait();
-    // Destroyed with half of its slices under way.
-    else
-      ranks.all_reduce(buffer_of(values), ReduceOp::kSum);
+  std::vector<std::vector<float>> values(3, std::vector<float>(5'000'000));
+  const auto outcomes = run_ranks(3, kGenerous, [&](Communicator& ranks) {
+    Work work = ranks.all_reduce(buffer_of(values[ranks.rank()]), ReduceOp::kSum);
+    // Rank 2 goes away with half of its slices under way.
+    if (ranks.rank() != 2) work.wait();
   });
   EXPECT_EQ(outcomes[0].code, ErrorCode::kPeerLost);
   EXPECT_EQ(outcomes[1].code, ErrorCode::kPeerLost);
