@@ -9,14 +9,22 @@ namespace deepscale {
 
 namespace {
 
-Buffer to_buffer(const at::Tensor& tensor) {
+// As raw bytes, for operations that only copy.
+Buffer to_bytes(const at::Tensor& tensor) {
   if (!tensor.is_contiguous()) {
     throw Error(ErrorCode::kInternal, "a collective was given a tensor that is not contiguous");
   }
   return Buffer{.data = tensor.data_ptr(),
-                .count = tensor.numel(),
-                .dtype = to_dtype(tensor.scalar_type()),
+                .count = static_cast<std::int64_t>(tensor.nbytes()),
+                .dtype = DType::kUInt8,
                 .device = tensor.is_cuda() ? DeviceKind::kCuda : DeviceKind::kCpu};
+}
+
+Buffer to_buffer(const at::Tensor& tensor) {
+  Buffer buffer = to_bytes(tensor);
+  buffer.count = tensor.numel();
+  buffer.dtype = to_dtype(tensor.scalar_type());
+  return buffer;
 }
 
 }  // namespace
@@ -60,6 +68,14 @@ at::ScalarType to_scalar_type(DType dtype) {
       return at::kByte;
   }
   throw Error(ErrorCode::kInternal, "to_scalar_type: unknown dtype");
+}
+
+TensorWork::~TensorWork() {
+  try {
+    work_.wait();
+  } catch (const std::exception&) {
+    // The communicator is broken, and whoever uses it next is told.
+  }
 }
 
 void TensorWork::wait() {
@@ -107,9 +123,9 @@ TensorWork TensorCollectives::all_gather(at::Tensor input, at::Tensor output) {
 
 TensorWork TensorCollectives::broadcast(at::Tensor tensor, int root) {
   if (!needs_staging(tensor))
-    return TensorWork(communicator_->broadcast(to_buffer(tensor), root), [tensor] {});
+    return TensorWork(communicator_->broadcast(to_bytes(tensor), root), [tensor] {});
   const at::Tensor staged = tensor.cpu();
-  return TensorWork(communicator_->broadcast(to_buffer(staged), root),
+  return TensorWork(communicator_->broadcast(to_bytes(staged), root),
                     [tensor, staged] { tensor.copy_(staged); });
 }
 

@@ -14,11 +14,15 @@
 
 namespace deepscale {
 
-// One operation in flight.
+// One operation in flight. Its end waits too, since the operation uses the tensors until then; whoever gives
+// up aborts the communicator first.
 class TensorWork {
  public:
   TensorWork() = default;
   TensorWork(Work work, std::function<void()> finish) : work_(std::move(work)), finish_(std::move(finish)) {}
+  ~TensorWork();
+  TensorWork(TensorWork&&) = default;
+  TensorWork& operator=(TensorWork&&) = delete;
   // Blocks until the result is in the output tensor. Once; later calls do nothing.
   void wait();
 
@@ -40,6 +44,7 @@ class TensorCollectives {
   TensorWork reduce_scatter(at::Tensor input, at::Tensor output, ReduceOp op);
   // `input` may be this rank's slice of `output`.
   TensorWork all_gather(at::Tensor input, at::Tensor output);
+  // Of any dtype.
   TensorWork broadcast(at::Tensor tensor, int root);
 
  private:
