@@ -40,6 +40,11 @@ std::vector<at::Tensor> masters_of(ZeroStage& stage) {
   return masters;
 }
 
+// LibTorch's errors go on with a stack trace.
+std::string_view first_line(std::string_view text) {
+  return text.substr(0, text.find('\n'));
+}
+
 double squared_norm(const std::vector<at::Tensor>& tensors) {
   if (tensors.empty()) return 0.0;
   const std::vector<at::Tensor> norms = at::_foreach_norm(tensors, 2, at::kFloat);
@@ -54,6 +59,7 @@ struct Engine::Parts {
   double global_norm();
   bool needs_norm() const { return config.gradient_clipping > 0.0 || config.check_gradient_overflow; }
   double gradient_divisor() const;
+  std::array<double, 2> betas(std::int64_t update) const;
   StepResult update();
   void log_progress();
   void log_skipped_step(double attempted_scale);
@@ -87,6 +93,8 @@ Engine::Parts::Parts(std::shared_ptr<torch::nn::Module> module, const Config& co
       optimizer_config(choose_optimizer(config, options.optimizer)),
       schedule(config.scheduler, optimizer_config.lr),
       loss_scaler(config.dtype == DType::kFloat16 ? config.loss_scale : LossScaleConfig{.loss_scale = 1.0}) {
+  // A Config that a program made itself may leave this to us.
+  if (config.dtype == DType::kFloat16) this->config.check_gradient_overflow = true;
   for (const std::string& warning : config.warnings) logger.warning("{}", warning);
   if (options.device) {
     device = *options.device;
@@ -120,6 +128,11 @@ double Engine::Parts::gradient_divisor() const {
   return divisor;
 }
 
+std::array<double, 2> Engine::Parts::betas(std::int64_t update) const {
+  const std::optional<double> momentum = schedule.momentum(update);
+  return momentum ? std::array{*momentum, LearningRateSchedule::kCycleBeta2} : optimizer_config.betas;
+}
+
 StepResult Engine::Parts::update() {
   norm = needs_norm() ? std::optional<double>(global_norm()) : std::nullopt;
   // The norm is the same number on every rank, and not finite when any rank has an infinite or undefined
@@ -128,10 +141,9 @@ StepResult Engine::Parts::update() {
   const double attempted_scale = loss_scaler.scale();
   if (!overflow) {
     const std::int64_t update = global_steps - skipped_steps;
-    optimizer->step(stage->segments(),
-                    {.learning_rate = schedule.learning_rate(update),
-                     .beta1 = schedule.momentum(update).value_or(optimizer_config.betas[0]),
-                     .gradient_divisor = gradient_divisor()});
+    optimizer->step(stage->segments(), {.learning_rate = schedule.learning_rate(update),
+                                        .betas = betas(update),
+                                        .gradient_divisor = gradient_divisor()});
     stage->publish_parameters();
   }
   if (config.dtype == DType::kFloat16) loss_scaler.update(overflow);
@@ -177,6 +189,11 @@ void Engine::backward(const torch::Tensor& loss) {
     throw Error(ErrorCode::kInvalidArgument,
                 "Engine::backward needs a loss of one element; take its mean or sum first");
   }
+  if (!loss.requires_grad()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "Engine::backward: the loss does not depend on a trainable parameter; all of them are frozen, "
+                "or it was detached or computed under torch::NoGradGuard");
+  }
   if (parts_->has_gradients) {
     throw Error(ErrorCode::kInvalidArgument,
                 "Engine::backward was called twice in one micro step; call Engine::step after each backward, "
@@ -186,9 +203,16 @@ void Engine::backward(const torch::Tensor& loss) {
   const double factor =
       parts_->loss_scaler.scale() / static_cast<double>(parts_->config.gradient_accumulation_steps);
   const torch::Tensor scaled = factor == 1.0 ? loss : loss.to(torch::kFloat) * factor;
-  parts_->stage->begin_backward(is_gradient_accumulation_boundary());
-  scaled.backward();
-  parts_->stage->end_backward();
+  try {
+    parts_->stage->begin_backward(is_gradient_accumulation_boundary());
+    scaled.backward();
+    parts_->stage->end_backward();
+  } catch (const std::exception& error) {
+    // The other ranks wait for reductions that will never come, and ours must not outlive their buffers.
+    if (world_size() > 1)
+      communicator().abort(fmt::format("Engine::backward failed: {}", first_line(error.what())));
+    throw;
+  }
   parts_->has_gradients = true;
 }
 

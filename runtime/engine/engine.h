@@ -18,7 +18,9 @@
 // Threads: one thread calls an Engine. Collective: construction, backward() at an accumulation boundary
 // (stage 2: always), step() at a boundary; all ranks must call them alike. They block until the
 // communicator's timeout at most. Failures: Error; a failed collective (kPeerLost, kTimeout, kAborted) is
-// final for the Engine. The module outlives nothing: the Engine shares it.
+// final for the Engine. What autograd throws comes out of backward() as it is; with more than one rank it is
+// final too, and ends the other ranks' Engines through the communicator. The module outlives nothing: the
+// Engine shares it.
 //
 // Follows "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models" (Rajbhandari et al., 2020).
 #pragma once

@@ -77,13 +77,13 @@ void Optimizer::update(Batch& batch, const StepOptions& options) {
   switch (config_.kind) {
     case OptimizerKind::kAdamW:
       at::_fused_adamw_(batch.masters, batch.gradients, batch.first_moments, batch.second_moments, {}, steps,
-                        options.learning_rate, options.beta1, config_.betas[1], config_.weight_decay,
+                        options.learning_rate, options.betas[0], options.betas[1], config_.weight_decay,
                         config_.eps,
                         /*amsgrad=*/false, /*maximize=*/false, divisor);
       break;
     case OptimizerKind::kAdam:
       at::_fused_adam_(batch.masters, batch.gradients, batch.first_moments, batch.second_moments, {}, steps,
-                       options.learning_rate, options.beta1, config_.betas[1], config_.weight_decay,
+                       options.learning_rate, options.betas[0], options.betas[1], config_.weight_decay,
                        config_.eps,
                        /*amsgrad=*/false, /*maximize=*/false, divisor);
       break;
@@ -105,11 +105,11 @@ void Optimizer::update_lion(Batch& batch, const StepOptions& options) {
     at::Tensor& gradient = batch.gradients[i];
     at::Tensor& momentum = batch.first_moments[i];
     if (options.gradient_divisor != 1.0) gradient.div_(options.gradient_divisor);
-    const at::Tensor direction = momentum.mul(options.beta1).add_(gradient, 1.0 - options.beta1).sign_();
+    const at::Tensor direction = momentum.mul(options.betas[0]).add_(gradient, 1.0 - options.betas[0]).sign_();
     batch.masters[i]
         .mul_(1.0 - options.learning_rate * config_.weight_decay)
         .sub_(direction, options.learning_rate);
-    momentum.mul_(config_.betas[1]).add_(gradient, 1.0 - config_.betas[1]);
+    momentum.mul_(options.betas[1]).add_(gradient, 1.0 - options.betas[1]);
   }
 }
 

@@ -9,6 +9,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -31,7 +32,7 @@ class Optimizer {
 
   struct StepOptions {
     double learning_rate;
-    double beta1;             // of this step (OneCycle moves it)
+    std::array<double, 2> betas;  // of this step (OneCycle moves them); SGD has none
     double gradient_divisor;  // gradients are divided by it first: loss scale times clipping
   };
   // Updates masters and parameters. Gradients may be overwritten.
