@@ -32,7 +32,7 @@ InitializeOptions alone() {
 }
 
 bool has_hook(const torch::Tensor& parameter) {
-  return torch::autograd::impl::post_acc_grad_hooks(parameter) != nullptr;
+  return parameter.requires_grad() && torch::autograd::impl::post_acc_grad_hooks(parameter) != nullptr;
 }
 
 torch::Tensor loss_of(const std::unique_ptr<Engine>& engine, int step = 0) {

@@ -9,12 +9,11 @@ namespace deepscale::testing {
 namespace {
 
 constexpr int kSteps = 50;
+constexpr int kHalfSteps = 30;
 constexpr double kClipping = 0.5;  // the gradients' norm is above it in some steps, below it in others
 constexpr double kPeakLearningRate = 4e-3;
 constexpr int kWarmupSteps = 10;
-// Large enough that the rounding noise in gradients that are zero in truth (an attention key's bias) moves
-// nothing.
-constexpr double kEpsilon = 1e-5;
+constexpr double kEpsilon = 1e-6;
 
 Config training_config(int stage, std::int64_t accumulation) {
   Config config;
@@ -77,53 +76,57 @@ TEST_P(Fp32Equality, WithABareLoop) {
   const auto [stage, world_size, accumulation] = GetParam();
   const TrainingResult result = train_with_engines(world_size, training_config(stage, accumulation), kSteps);
   expect_equal_losses(result, bare_loop(), 1e-5);
+  EXPECT_LT(bare_loop().losses.back(), 0.8 * bare_loop().losses.front()) << "there was nothing to learn";
   expect_equal_parameters(result, bare_loop(), 1e-4);
   expect_equal_ranks(result);
 }
 
 INSTANTIATE_TEST_SUITE_P(Engine, Fp32Equality, ::testing::ValuesIn(cases({1, 2, 3, 4})), name_of);
 
-// Compares with an Engine alone, which sees the whole global batch in one micro batch.
+// Compares with an Engine alone, which sees the whole global batch in one micro batch. The results may differ
+// by the rounding of the type, `epsilon`, which does not add up: masters are fp32.
 class HalfEquality : public ::testing::TestWithParam<Case> {
  protected:
-  static void expect_equality(Config config, double loss_tolerance) {
+  static void expect_equality(const Config& alone, double epsilon) {
     const auto [stage, world_size, accumulation] = GetParam();
-    Config alone = config;
+    Config config = alone;
     config.zero.stage = stage;
     config.gradient_accumulation_steps = accumulation;
-    const TrainingResult expected = train_with_engines(1, alone, kSteps);
-    const TrainingResult result = train_with_engines(world_size, config, kSteps);
-    expect_equal_losses(result, expected, loss_tolerance);
-    expect_equal_parameters(result, expected, 0.02);
+    const TrainingResult expected = train_with_engines(1, alone, kHalfSteps);
+    const TrainingResult result = train_with_engines(world_size, config, kHalfSteps);
+    expect_equal_losses(result, expected, epsilon);
+    expect_equal_models(result, expected, epsilon);
     expect_equal_ranks(result);
     EXPECT_EQ(result.loss_scales, expected.loss_scales);
   }
 };
+class Fp32GradientEquality : public HalfEquality {};
 
-TEST_P(HalfEquality, Bf16WithOneEngine) {
+TEST_P(HalfEquality, Bf16) {
   Config config = training_config(0, 1);
   config.dtype = DType::kBFloat16;
   config.check_gradient_overflow = true;
-  expect_equality(config, 0.01);
+  expect_equality(config, std::ldexp(1.0, -7));
 }
 
-TEST_P(HalfEquality, Bf16WithFp32Gradients) {
-  Config config = training_config(0, 1);
-  config.dtype = DType::kBFloat16;
-  config.gradient_accumulation_dtype = DType::kFloat32;
-  expect_equality(config, 0.01);
-}
-
-TEST_P(HalfEquality, Fp16WithOneEngine) {
+TEST_P(HalfEquality, Fp16WithAGrowingLossScale) {
   Config config = training_config(0, 1);
   config.dtype = DType::kFloat16;
   config.check_gradient_overflow = true;
   config.loss_scale.initial_scale_power = 8;
-  config.loss_scale.loss_scale_window = 12;  // the scale grows three times
-  expect_equality(config, 0.002);
+  config.loss_scale.loss_scale_window = 12;
+  expect_equality(config, std::ldexp(1.0, -10));
+}
+
+TEST_P(Fp32GradientEquality, Bf16) {
+  Config config = training_config(0, 1);
+  config.dtype = DType::kBFloat16;
+  config.gradient_accumulation_dtype = DType::kFloat32;
+  expect_equality(config, std::ldexp(1.0, -7));
 }
 
 INSTANTIATE_TEST_SUITE_P(Engine, HalfEquality, ::testing::ValuesIn(cases({1, 2, 3, 4})), name_of);
+INSTANTIATE_TEST_SUITE_P(Engine, Fp32GradientEquality, ::testing::ValuesIn(cases({1, 2})), name_of);
 
 }  // namespace
 }  // namespace deepscale::testing

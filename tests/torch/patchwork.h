@@ -71,10 +71,11 @@ using Update = std::function<void(std::vector<torch::Tensor>& parameters, int st
 using MakeUpdate = std::function<Update(std::vector<torch::Tensor>& parameters)>;
 TrainingResult train_reference(double gradient_clipping, int steps, const MakeUpdate& make_update);
 
-// Fails the test where a loss or a parameter of `actual` is further from `expected` than the relative
-// tolerance.
+// Each fails the test where `actual` is further from `expected` than the relative tolerance: in the loss of a
+// step, in the norm of a parameter, in the norm of all parameters together.
 void expect_equal_losses(const TrainingResult& actual, const TrainingResult& expected, double tolerance);
 void expect_equal_parameters(const TrainingResult& actual, const TrainingResult& expected, double tolerance);
+void expect_equal_models(const TrainingResult& actual, const TrainingResult& expected, double tolerance);
 // Fails the test where a rank's parameters differ from rank 0's in any bit.
 void expect_equal_ranks(const TrainingResult& result);
 

@@ -140,6 +140,12 @@ struct RankFailed : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// Autograd gets to the embedding last, when the reductions of other layers are on their way.
+void fail_late_in_backward(torch::nn::Module& module, const std::string& embedding) {
+  torch::Tensor weight = module.named_parameters()[embedding + ".weight"];
+  weight.register_hook([](const torch::Tensor&) -> torch::Tensor { throw RankFailed("in backward"); });
+}
+
 // Runs three ranks, of which rank 1 fails in step 2, and expects an Error on the others.
 void expect_others_are_told(int stage, const std::function<void(Engine&, const torch::Tensor& loss)>& fail) {
   const std::vector<Patchwork> models = make_patchworks(3);
@@ -180,13 +186,60 @@ TEST_P(Stages, ARankThatDiesBetweenStepsEndsTheOthers) {
                          [](Engine&, const torch::Tensor&) { throw RankFailed("between steps"); });
 }
 
-// The Engine of the failing rank goes while its reductions are still in flight.
 TEST_P(Stages, ARankThatDiesInBackwardEndsTheOthers) {
   expect_others_are_told(GetParam(), [](Engine& engine, const torch::Tensor& loss) {
-    const torch::Tensor weight = engine.module().named_parameters()["embedding.weight"];
-    weight.register_hook([](const torch::Tensor&) -> torch::Tensor { throw RankFailed("in backward"); });
+    fail_late_in_backward(engine.module(), "embedding");
     engine.backward(loss);
   });
+}
+
+// Rank 0 of 2, whose peer never answers: reductions and gathers stay in flight until abort().
+class UnansweredCommunicator final : public Communicator {
+ public:
+  struct Pending final : Work::State {
+    bool is_done() const override { return aborted; }
+    void wait() override {
+      waited = true;
+      if (!aborted) ADD_FAILURE() << "waits for an operation that nobody answers";
+      throw Error(ErrorCode::kAborted, "aborted");
+    }
+    bool aborted = false;
+    bool waited = false;
+  };
+
+  int rank() const override { return 0; }
+  int size() const override { return 2; }
+  const char* backend() const override { return "unanswered"; }
+  bool supports(DeviceKind) const override { return true; }
+  Work all_reduce(Buffer, ReduceOp) override { return start(); }
+  Work reduce_scatter(Buffer, Buffer, ReduceOp) override { return start(); }
+  Work all_gather(Buffer, Buffer) override { return start(); }
+  Work broadcast(Buffer, int) override { return Work(); }
+  Work all_to_all(Buffer, Buffer) override { return start(); }
+  Work send(Buffer, int) override { return start(); }
+  Work receive(Buffer, int) override { return start(); }
+  Work barrier() override { return start(); }
+  void abort(const std::string&) override {
+    for (const auto& operation : operations) operation->aborted = true;
+  }
+
+  std::vector<std::shared_ptr<Pending>> operations;
+
+ private:
+  Work start() { return Work(operations.emplace_back(std::make_shared<Pending>())); }
+};
+
+// Buffers belong to an operation until its wait() returns, so an Engine that goes must have waited, and
+// before that must have aborted what would never end.
+TEST_P(Stages, AFailedBackwardLeavesNothingInFlight) {
+  const auto communicator = std::make_shared<UnansweredCommunicator>();
+  auto engine = initialize(Lookup(false), sgd_config(GetParam()), rank_options(communicator));
+  const torch::Tensor loss = engine->forward(torch::arange(3, torch::kLong));
+  fail_late_in_backward(engine->module(), "table");
+  EXPECT_THROW(engine->backward(loss), RankFailed);
+  engine.reset();
+  EXPECT_FALSE(communicator->operations.empty());
+  for (const auto& operation : communicator->operations) EXPECT_TRUE(operation->waited);
 }
 
 }  // namespace
