@@ -190,9 +190,10 @@ void Engine::backward(const torch::Tensor& loss) {
                 "Engine::backward needs a loss of one element; take its mean or sum first");
   }
   if (!loss.requires_grad()) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "Engine::backward: the loss does not depend on a trainable parameter; all of them are frozen, "
-                "or it was detached or computed under torch::NoGradGuard");
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        "Engine::backward: the loss does not depend on a trainable parameter; all of them are frozen, "
+        "or it was detached or computed under torch::NoGradGuard");
   }
   if (parts_->has_gradients) {
     throw Error(ErrorCode::kInvalidArgument,
