@@ -1,9 +1,10 @@
 // Signals, sudden deaths, permissions and scripts: the real deepscale on Linux.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
-#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -60,10 +61,22 @@ pid_t spawn_bare_launcher(const std::vector<std::string>& arguments, const JobMa
   return pid;
 }
 
-int bytes_waiting(int pipe_end) {
-  int count = 0;
-  return ioctl(pipe_end, FIONREAD, &count) == 0 ? count : -1;
+// Whether a write would block. A count of bytes does not tell: the pages of a full pipe may hold gaps.
+bool is_full(int write_end) {
+  pollfd end = {write_end, POLLOUT, 0};
+  return poll(&end, 1, 0) == 0;
 }
+
+// Ends the launcher with the test, also when that fails half-way: whoever remains would keep ctest waiting.
+struct LauncherGuard {
+  pid_t pid;
+  bool was_reaped = false;
+  ~LauncherGuard() {
+    if (was_reaped) return;
+    kill(pid, SIGKILL);
+    waitpid(pid, nullptr, 0);
+  }
+};
 
 TEST(LaunchSignals, AKilledRankIsReportedAsSuch) {
   const auto result = run_launcher({"--num_gpus", "3", "{rank}", "1:kill-yourself", "hang"});
@@ -122,34 +135,35 @@ TEST(LaunchSignals, NothingSurvivesAKilledLauncher) {
   const JobMark mark;
   const pid_t launcher = spawn_bare_launcher(
       {"-q", "--num_gpus", "3", DEEPSCALE_TEST_RANK_PROGRAM, "ignore-stop", "hang"}, mark);
+  LauncherGuard guard{launcher};
   // The launcher, a supervisor and a rank each.
   ASSERT_TRUE(wait_until([&] { return mark.living_processes() >= 7; }));
   kill(launcher, SIGKILL);
-  EXPECT_EQ(waitpid(launcher, nullptr, 0), launcher);
+  guard.was_reaped = waitpid(launcher, nullptr, 0) == launcher;
+  EXPECT_TRUE(guard.was_reaped);
   EXPECT_TRUE(wait_until([&] { return mark.living_processes() == 0; }, 5s))
       << mark.living_processes() << " are left";
 }
 
 TEST(LaunchSignals, AReaderThatNeverReadsCannotHoldUpTheEnd) {
   int ends[2];
-  ASSERT_EQ(pipe(ends), 0);
+  ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);  // a launcher with the reading end could not miss its reader
   const JobMark mark;
   const std::string flood = "yes | head -c 100000000";
   const pid_t launcher =
       spawn_bare_launcher({"-q", "--num_gpus", "2", "--", "sh", "-c", flood}, mark, ends[1]);
-  close(ends[1]);
-  // More than the pipe holds has been written once the writer is stuck.
-  ASSERT_TRUE(wait_until([&] { return bytes_waiting(ends[0]) >= 65536; }));
+  LauncherGuard guard{launcher};
+  ASSERT_TRUE(wait_until([&] { return is_full(ends[1]); }));
   kill(launcher, SIGINT);
   int status = 0;
-  const auto has_ended = [&] { return waitpid(launcher, &status, WNOHANG) == launcher; };
+  const auto has_ended = [&] { return guard.was_reaped = waitpid(launcher, &status, WNOHANG) == launcher; };
   if (!wait_until(has_ended, 500ms)) {
     kill(launcher, SIGINT);
     ASSERT_TRUE(wait_until(has_ended, 5s));
   }
   EXPECT_EQ(WEXITSTATUS(status), 130);
   EXPECT_TRUE(wait_until([&] { return mark.living_processes() == 0; }, 5s));
-  close(ends[0]);
+  for (const int end : ends) close(end);
 }
 
 TEST(LaunchSignals, AReaderThatLeavesDoesNotEndTheJob) {
