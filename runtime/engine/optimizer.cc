@@ -105,7 +105,8 @@ void Optimizer::update_lion(Batch& batch, const StepOptions& options) {
     at::Tensor& gradient = batch.gradients[i];
     at::Tensor& momentum = batch.first_moments[i];
     if (options.gradient_divisor != 1.0) gradient.div_(options.gradient_divisor);
-    const at::Tensor direction = momentum.mul(options.betas[0]).add_(gradient, 1.0 - options.betas[0]).sign_();
+    const at::Tensor direction =
+        momentum.mul(options.betas[0]).add_(gradient, 1.0 - options.betas[0]).sign_();
     batch.masters[i]
         .mul_(1.0 - options.learning_rate * config_.weight_decay)
         .sub_(direction, options.learning_rate);

@@ -33,7 +33,7 @@ class Optimizer {
   struct StepOptions {
     double learning_rate;
     std::array<double, 2> betas;  // of this step (OneCycle moves them); SGD has none
-    double gradient_divisor;  // gradients are divided by it first: loss scale times clipping
+    double gradient_divisor;      // gradients are divided by it first: loss scale times clipping
   };
   // Updates masters and parameters. Gradients may be overwritten.
   void step(const std::vector<Segment>& segments, const StepOptions& options);
