@@ -1,5 +1,6 @@
 #include <windows.h>
 
+#include <fmt/core.h>
 #include <psapi.h>
 
 #include <boost/winapi/handle_info.hpp>  // Boost.Process 1.81 uses it and forgets to include it
@@ -9,16 +10,18 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/windows/object_handle.hpp>
-#include <boost/process/async_pipe.hpp>
+#include <boost/asio/windows/stream_handle.hpp>
 #include <boost/process/child.hpp>
 #include <boost/process/exe.hpp>
 #include <boost/process/extend.hpp>
 #include <boost/process/io.hpp>
 #include <boost/process/start_dir.hpp>
+#include <string>
 #include <utility>
 
 #include "agents/process/child_process.h"
 #include "agents/process/exec_image_windows.h"
+#include "comm/base/error.h"
 #include "comm/base/text_encoding_windows.h"
 
 namespace deepscale {
@@ -61,12 +64,49 @@ class Job {
   bool is_ready_ = false;
 };
 
+// One end of a pipe, closed with the object.
+class PipeEnd {
+ public:
+  explicit PipeEnd(HANDLE handle) : handle_(handle) {}
+  ~PipeEnd() { CloseHandle(handle_); }
+  PipeEnd(const PipeEnd&) = delete;
+  PipeEnd& operator=(const PipeEnd&) = delete;
+  HANDLE get() const { return handle_; }
+
+ private:
+  const HANDLE handle_;
+};
+
+// Opens our end of a new pipe, asynchronous, and returns the child's. That one is synchronous, as programs
+// expect of a standard handle, and no part of our completion port: what a child did with it would be reported
+// to us (so with Boost's async_pipe).
+HANDLE open_output_pipe(asio::windows::stream_handle& source) {
+  LARGE_INTEGER ticks;
+  QueryPerformanceCounter(&ticks);
+  const std::wstring name = to_wide(fmt::format("\\\\.\\pipe\\deepscale-{}-{}-{}", GetCurrentProcessId(),
+                                                static_cast<const void*>(&source), ticks.QuadPart));
+  const HANDLE ours = CreateNamedPipeW(
+      name.c_str(), PIPE_ACCESS_INBOUND | FILE_FLAG_OVERLAPPED | FILE_FLAG_FIRST_PIPE_INSTANCE,
+      PIPE_TYPE_BYTE | PIPE_REJECT_REMOTE_CLIENTS, 1, 0, 64 * 1024, 0, nullptr);
+  if (ours != INVALID_HANDLE_VALUE) {
+    source.assign(ours);
+    SECURITY_ATTRIBUTES inherited = {sizeof inherited, nullptr, TRUE};
+    const HANDLE theirs = CreateFileW(name.c_str(), GENERIC_WRITE, 0, &inherited, OPEN_EXISTING, 0, nullptr);
+    if (theirs != INVALID_HANDLE_VALUE) return theirs;
+  }
+  throw Error(ErrorCode::kSystem,
+              fmt::format("cannot open a pipe for a child's output: {}", windows_error_text(GetLastError())));
+}
+
 // Starts the child suspended, puts it into the job, and only then lets it run.
 struct SuspendedStart : bp::extend::handler {
   const ExecImage& image;
   const Job& job;
+  const HANDLE output;
+  const HANDLE error;
 
-  SuspendedStart(const ExecImage& its_image, const Job& its_job) : image(its_image), job(its_job) {}
+  SuspendedStart(const ExecImage& its_image, const Job& its_job, HANDLE its_output, HANDLE its_error)
+      : image(its_image), job(its_job), output(its_output), error(its_error) {}
 
   template <class Executor>
   void on_setup(Executor& executor) const {
@@ -74,6 +114,10 @@ struct SuspendedStart : bp::extend::handler {
     executor.env = image.environment_block();
     // A group of its own keeps the terminal's Ctrl-C from it: whether and how it is stopped is up to us.
     executor.creation_flags |= CREATE_SUSPENDED | CREATE_UNICODE_ENVIRONMENT | CREATE_NEW_PROCESS_GROUP;
+    executor.startup_info.dwFlags |= STARTF_USESTDHANDLES;
+    executor.startup_info.hStdOutput = output;
+    executor.startup_info.hStdError = error;
+    executor.inherit_handles = true;
     if (image.inherits_input()) executor.startup_info.hStdInput = GetStdHandle(STD_INPUT_HANDLE);
   }
   template <class Executor>
@@ -124,8 +168,8 @@ class ChildProcess::Implementation : public std::enable_shared_from_this<Impleme
 
  private:
   struct Pipe {
-    Pipe(asio::io_context& io, OutputStream which) : pipe(io), stream(which) {}
-    bp::async_pipe pipe;
+    Pipe(asio::io_context& io, OutputStream which) : source(io), stream(which) {}
+    asio::windows::stream_handle source;
     OutputStream stream;
     bool is_reading = false;
     std::size_t held = 0;  // bytes in the buffer that came while output was paused
@@ -165,9 +209,11 @@ class ChildProcess::Implementation : public std::enable_shared_from_this<Impleme
 
 void ChildProcess::Implementation::spawn() {
   const ExecImage image(options_);
+  const PipeEnd output(open_output_pipe(pipes_[0].source));
+  const PipeEnd error_output(open_output_pipe(pipes_[1].source));
   const auto start = [&](auto&& input) {
     return bp::child(bp::exe = image.path(), bp::start_dir = image.working_directory(), input,
-                     bp::std_out > pipes_[0].pipe, bp::std_err > pipes_[1].pipe, SuspendedStart(image, job_));
+                     SuspendedStart(image, job_, output.get(), error_output.get()));
   };
   try {
     started_at_ = Clock::now();
@@ -231,7 +277,7 @@ void ChildProcess::Implementation::abandon() {
   WaitForSingleObject(process_, 2000);
   while (!job_.is_empty() && !deadline.has_passed()) Sleep(1);  // a job object offers nothing to wait for
   boost::system::error_code ignored;
-  for (Pipe& pipe : pipes_) pipe.pipe.close(ignored);
+  for (Pipe& pipe : pipes_) pipe.source.close(ignored);
   end_.close(ignored);
   timer_.cancel();
 }
@@ -264,7 +310,7 @@ void ChildProcess::Implementation::tree_gone() {
   after(kRestTime, [this] {
     if (is_paused_) return;
     boost::system::error_code ignored;
-    for (Pipe& pipe : pipes_) pipe.pipe.close(ignored);
+    for (Pipe& pipe : pipes_) pipe.source.close(ignored);
     finish_when_read();
   });
   asio::post(io_, [self = shared_from_this()] { self->finish_when_read(); });
@@ -273,16 +319,16 @@ void ChildProcess::Implementation::tree_gone() {
 // Output.
 
 void ChildProcess::Implementation::read(Pipe& pipe) {
-  if (is_finished_ || is_paused_ || pipe.is_reading || pipe.held > 0 || !pipe.pipe.source().is_open()) return;
+  if (is_finished_ || is_paused_ || pipe.is_reading || pipe.held > 0 || !pipe.source.is_open()) return;
   pipe.is_reading = true;
-  pipe.pipe.async_read_some(
+  pipe.source.async_read_some(
       asio::buffer(pipe.buffer),
       [self = shared_from_this(), &pipe](const boost::system::error_code& error, std::size_t size) {
         pipe.is_reading = false;
         if (self->is_finished_) return;
         pipe.held = size;
         boost::system::error_code ignored;
-        if (error) pipe.pipe.close(ignored);
+        if (error) pipe.source.close(ignored);
         self->deliver(pipe);
       });
 }
@@ -298,7 +344,7 @@ void ChildProcess::Implementation::deliver(Pipe& pipe) {
 void ChildProcess::Implementation::finish_when_read() {
   if (!is_gone_ || is_finished_) return;
   for (const Pipe& pipe : pipes_) {
-    if (pipe.held > 0 || pipe.pipe.source().is_open()) return;
+    if (pipe.held > 0 || pipe.source.is_open()) return;
   }
   is_finished_ = true;
   timer_.cancel();
