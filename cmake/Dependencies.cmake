@@ -56,4 +56,8 @@ if(WIN32)
   target_compile_definitions(deepscale_third_party INTERFACE
     _WIN32_WINNT=0x0A00 WIN32_LEAN_AND_MEAN NOMINMAX UNICODE _UNICODE)
   target_link_libraries(deepscale_third_party INTERFACE ws2_32 mswsock)
+  if(MINGW)
+    # Else Asio's thread class depends on what a file included before it, and the files do not agree on its layout.
+    target_compile_definitions(deepscale_third_party INTERFACE BOOST_ASIO_HAS_PTHREADS=1)
+  endif()
 endif()

@@ -78,8 +78,7 @@ class PipeEnd {
 };
 
 // Opens our end of a new pipe, asynchronous, and returns the child's. That one is synchronous, as programs
-// expect of a standard handle, and no part of our completion port: what a child did with it would be reported
-// to us (so with Boost's async_pipe).
+// expect of a standard handle (Boost's async_pipe makes both ends asynchronous).
 HANDLE open_output_pipe(asio::windows::stream_handle& source) {
   LARGE_INTEGER ticks;
   QueryPerformanceCounter(&ticks);
