@@ -5,43 +5,29 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "examples/cifar10/cifar10_dataset.h"
+#include "tests/temporary_folder.h"
 
 namespace cifar10 {
 
 class ImageFolder {
  public:
-  ImageFolder()
-      : path_(std::filesystem::temp_directory_path() /
-              ("cifar10_test_" + std::to_string(std::random_device()()))) {
-    std::filesystem::create_directory(path_);
-  }
-  ~ImageFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  ImageFolder(const ImageFolder&) = delete;
-  ImageFolder& operator=(const ImageFolder&) = delete;
-
-  const std::filesystem::path& path() const { return path_; }
+  const std::filesystem::path& path() const { return folder_.path(); }
 
   void write(const std::string& name, const std::vector<std::uint8_t>& bytes) const {
-    std::ofstream file(path_ / name, std::ios::binary);
-    file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-    ASSERT_TRUE(file.flush()) << path_ / name;
+    write(name, std::string(bytes.begin(), bytes.end()));
   }
 
   void write(const std::string& name, const std::string& text) const {
-    write(name, std::vector<std::uint8_t>(text.begin(), text.end()));
+    ASSERT_EQ(std::filesystem::file_size(folder_.write(name, text)), text.size()) << name;
   }
 
  private:
-  std::filesystem::path path_;
+  const deepscale::testing::TemporaryFolder folder_;
 };
 
 // `count` noisy images, of every class in turn: the class is where the bright stripe is, so a few steps learn

@@ -12,6 +12,7 @@
 #include <fstream>
 
 #include "tests/launcher/launcher_run.h"
+#include "tests/temporary_folder.h"
 
 namespace deepscale::testing {
 namespace {
@@ -24,16 +25,12 @@ using ::testing::UnorderedElementsAre;
 // A file that goes with the test.
 class ScratchFile {
  public:
-  ScratchFile(const std::string& name, const std::string& text)
-      : path_(std::filesystem::path(::testing::TempDir()) /
-              ("deepscale_" + std::to_string(getpid()) + "_" + name)) {
-    std::ofstream(path_) << text;
-  }
-  ~ScratchFile() { std::filesystem::remove(path_); }
+  ScratchFile(const std::string& name, const std::string& text) : path_(folder_.write(name, text)) {}
   std::string path() const { return path_.string(); }
 
  private:
-  std::filesystem::path path_;
+  const TemporaryFolder folder_;
+  const std::filesystem::path path_;
 };
 
 // deepscale as a direct child of ours, so that its death tests its own care for its ranks and nobody else's.
@@ -221,11 +218,11 @@ TEST(LaunchPrograms, ABoundRankRunsOnItsCoresOnly) {
 }
 
 TEST(LaunchFiles, SavePidNamesTheLauncher) {
+  const TemporaryFolder folder;
   const auto run =
-      start_launcher({"--save_pid", "{rank}", "out=up", "hang"}, {{"TMPDIR", ::testing::TempDir()}});
+      start_launcher({"--save_pid", "{rank}", "out=up", "hang"}, {{"TMPDIR", folder.path().string()}});
   ASSERT_TRUE(run->wait_for_output("up"));
-  const auto file =
-      std::filesystem::path(::testing::TempDir()) / (std::to_string(run->process->pid()) + ".deepscale");
+  const auto file = folder.path() / (std::to_string(run->process->pid()) + ".deepscale");
   std::ifstream stream(file);
   std::int64_t pid = 0;
   EXPECT_TRUE(stream >> pid);

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/launcher/launcher_run.h"
+#include "tests/temporary_folder.h"
 
 namespace deepscale::testing {
 namespace {
@@ -19,13 +20,6 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::UnorderedElementsAre;
 using Json = nlohmann::json;
-
-std::filesystem::path fresh_folder(const std::string& name) {
-  const auto folder = std::filesystem::path(::testing::TempDir()) / ("deepscale_launch_" + name);
-  std::filesystem::remove_all(folder);
-  std::filesystem::create_directories(folder);
-  return folder;
-}
 
 TEST(Launch, SucceedsQuietly) {
   const auto result = run_launcher({"launch", "--quiet", "--num_gpus", "2", "{rank}", "out=hello"});
@@ -134,18 +128,17 @@ TEST(Launch, NoLineIsLostOrTorn) {
 }
 
 TEST(Launch, ShowsOnlyTheWantedRanksAndLogsAll) {
-  const auto folder = fresh_folder("logs");
+  const TemporaryFolder folder;
   const auto result =
       run_launcher({"-q", "--num_gpus", "3", "--rank_filter", "1-2", "--no_tag_output", "--log_dir",
-                    (folder / "deep").string(), "{rank}", "variable=RANK", "err=oops"});
+                    (folder.path() / "deep").string(), "{rank}", "variable=RANK", "err=oops"});
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_THAT(lines_of(result.out), UnorderedElementsAre("RANK=1", "RANK=2"));
   for (const std::string rank : {"0", "1", "2"}) {
-    std::ifstream file(folder / "deep" / ("rank_" + rank + ".log"));
+    std::ifstream file(folder.path() / "deep" / ("rank_" + rank + ".log"));
     const std::string text(std::istreambuf_iterator<char>(file), {});
     EXPECT_THAT(lines_of(text), UnorderedElementsAre("RANK=" + rank, "oops"));
   }
-  std::filesystem::remove_all(folder);
 }
 
 TEST(Launch, JsonTellsTheWholeStory) {

@@ -1,10 +1,10 @@
 #include "launcher/job/rank_environment.h"
 
 #include <filesystem>
-#include <fstream>
 
 #include "comm/base/world_layout.h"
 #include "tests/launcher/expect_error.h"
+#include "tests/temporary_folder.h"
 
 namespace deepscale::testing {
 namespace {
@@ -102,12 +102,12 @@ TEST(JobEnvironment, RefusesToOverrideTheContract) {
 }
 
 TEST(EnvironmentFile, KeepsValuesAsTheyStand) {
-  const auto path = std::filesystem::path(::testing::TempDir()) / "deepscale_environment_file_test";
-  std::ofstream(path, std::ios::binary) << "# a comment\n\nA=1 2\r\nB=\"quoted\" # no comment\nC=\n";
+  const TemporaryFolder folder;
+  const auto path = folder.write("environment", "# a comment\n\nA=1 2\r\nB=\"quoted\" # no comment\nC=\n");
   EXPECT_THAT(
       read_environment_file(path.string()),
       ElementsAre(std::pair("A", "1 2"), std::pair("B", "\"quoted\" # no comment"), std::pair("C", "")));
-  std::ofstream(path, std::ios::binary) << "A=1\nnonsense\n";
+  folder.write("environment", "A=1\nnonsense\n");
   EXPECT_THAT(message_of([&] { read_environment_file(path.string()); }),
               HasSubstr(":2: \"nonsense\" is not NAME=VALUE."));
   std::filesystem::remove(path);

@@ -2,15 +2,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <filesystem>
-#include <fstream>
 #include <string>
 
 #include "tests/runtime/config_fixture.h"
+#include "tests/temporary_folder.h"
 
 namespace deepscale {
 namespace {
 
+using deepscale::testing::TemporaryFolder;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 using testing_config::refusal_of;
@@ -45,34 +45,16 @@ TEST(LoadConfig, RefusesAFolder) {
   EXPECT_THAT(refusal.message, HasSubstr("is a folder"));
 }
 
-class TemporaryFile {
- public:
-  TemporaryFile(const std::u8string& name, std::string_view text)
-      : path_(std::filesystem::temp_directory_path() / name) {
-    std::ofstream(path_, std::ios::binary) << text;
-  }
-  ~TemporaryFile() {
-    std::error_code ignored;
-    std::filesystem::remove(path_, ignored);
-  }
-  std::string utf8() const {
-    const std::u8string name = path_.u8string();
-    return {name.begin(), name.end()};
-  }
-
- private:
-  std::filesystem::path path_;
-};
-
 TEST(LoadConfig, ReadsAPathThatIsNotAscii) {
-  const TemporaryFile file(u8"deepscale_größe_config_load_test.json", R"({"train_batch_size": 6})");
-  EXPECT_EQ(load_config(file.utf8(), {}).train_batch_size, 6);
+  const TemporaryFolder folder;
+  const auto utf8 = folder.write(u8"größe.json", R"({"train_batch_size": 6})").u8string();
+  EXPECT_EQ(load_config({utf8.begin(), utf8.end()}, {}).train_batch_size, 6);
 }
 
 TEST(LoadConfig, RefusesBinaryBytesInOneSentence) {
-  const TemporaryFile file(u8"deepscale_binary_config_load_test.json",
-                           std::string_view("\x89PNG\r\n\x1a\n\0\0\0\x7f", 12));
-  const auto refusal = refusal_of([&] { load_config(file.utf8(), {}); });
+  const TemporaryFolder folder;
+  const auto file = folder.write("config.json", std::string_view("\x89PNG\r\n\x1a\n\0\0\0\x7f", 12));
+  const auto refusal = refusal_of([&] { load_config(file.string(), {}); });
   EXPECT_EQ(refusal.code, ErrorCode::kInvalidArgument);
   EXPECT_THAT(refusal.message, HasSubstr("line 1, column 1: malformed JSON"));
 }
