@@ -53,7 +53,6 @@ void require_supported(const Config& config, std::string_view source) {
     throw Error(ErrorCode::kUnsupported, fmt::format("{}: {}: {} is not in this version of DeepScale; {}",
                                                      source, path, feature, remedy));
   };
-  if (config.zero.stage == 3) refuse("zero_optimization.stage", "ZeRO stage 3", "set it to 2");
   if (config.zero.offload_optimizer.device != OffloadDevice::kNone) {
     refuse("zero_optimization.offload_optimizer.device", "offloading the optimizer", "set it to \"none\"");
   }

@@ -92,6 +92,11 @@ struct ZeroConfig {
   std::int64_t allgather_bucket_size = 500'000'000;  // elements
   bool overlap_comm = false;
   bool ignore_unused_parameters = true;
+  // Stage 3, in elements.
+  std::int64_t max_live_parameters = 1'000'000'000;
+  std::int64_t max_reuse_distance = 1'000'000'000;
+  std::int64_t prefetch_bucket_size = 50'000'000;
+  std::int64_t param_persistence_threshold = 100'000;
   OffloadConfig offload_param;
   OffloadConfig offload_optimizer;
 };

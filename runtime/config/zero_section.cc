@@ -79,6 +79,27 @@ std::optional<std::int64_t> hidden_size_squared(const ConfigContext& context) {
   return *context.hidden_size * *context.hidden_size;
 }
 
+// Accelerate's rules for "auto", with h for the hidden size.
+std::vector<Key> gather_keys(const ConfigContext& context, ZeroConfig& zero) {
+  std::optional<std::int64_t> prefetch, threshold;
+  if (context.hidden_size) {
+    prefetch = *hidden_size_squared(context) * 9 / 10;
+    threshold = *context.hidden_size * 10;
+  }
+  return {
+      {"prefetch_bucket_size",
+       integer(zero.prefetch_bucket_size, 0),
+       {"stage3_prefetch_bucket_size"},
+       answer(zero.prefetch_bucket_size, prefetch)},
+      {"param_persistence_threshold",
+       integer(zero.param_persistence_threshold, 0),
+       {"stage3_param_persistence_threshold"},
+       answer(zero.param_persistence_threshold, threshold)},
+      {"max_live_parameters", integer(zero.max_live_parameters, 0), {"stage3_max_live_parameters"}},
+      {"max_reuse_distance", integer(zero.max_reuse_distance, 0), {"stage3_max_reuse_distance"}},
+  };
+}
+
 std::vector<Key> partition_keys(const Value& section, ZeroConfig& zero, std::optional<bool>& overlap_comm) {
   return {
       {"stage", integer(zero.stage, 0, 3)},
@@ -97,7 +118,7 @@ std::vector<Key> partition_keys(const Value& section, ZeroConfig& zero, std::opt
   };
 }
 
-// How DeepSpeed reaches the same result, and what only stage 3 reads.
+// How DeepSpeed reaches the same result.
 std::vector<Key> keys_without_effect() {
   std::vector<Key> keys;
   for (const char* name :
@@ -108,9 +129,7 @@ std::vector<Key> keys_without_effect() {
         "enable_sanity_checks", "save_muon_momentum_buffer_in_memory"}) {
     keys.push_back({name, accepted(kBool)});
   }
-  for (const char* name :
-       {"prefetch_bucket_size", "param_persistence_threshold", "model_persistence_threshold",
-        "max_live_parameters", "max_reuse_distance", "module_granularity_threshold"}) {
+  for (const char* name : {"model_persistence_threshold", "module_granularity_threshold"}) {
     keys.push_back(stage3_key(name, kInteger));
   }
   for (const char* name : {"use_all_reduce_for_fetch_params", "allgather_sequential"})
@@ -149,6 +168,7 @@ void read_zero_optimization(const Value& section, ZeroConfig& zero) {
   }
   std::optional<bool> overlap_comm;
   std::vector<Key> keys = partition_keys(section, zero, overlap_comm);
+  for (Key& key : gather_keys(section.context(), zero)) keys.push_back(std::move(key));
   for (Key& key : keys_without_effect()) keys.push_back(std::move(key));
   for (Key& key : keys_of_missing_features()) keys.push_back(std::move(key));
   section.read_section(keys);

@@ -109,7 +109,11 @@ Engine::Parts::Parts(std::shared_ptr<torch::nn::Module> module, const Config& co
        .dtype = dtype,
        .gradient_dtype = to_scalar_type(config.gradient_accumulation_dtype.value_or(config.dtype)),
        .device = device,
-       .bucket_numel = config.zero.reduce_bucket_size});
+       .bucket_numel = config.zero.reduce_bucket_size,
+       .gather_limits = {.max_live_numel = config.zero.max_live_parameters,
+                         .max_reuse_distance = config.zero.max_reuse_distance,
+                         .prefetch_numel = config.zero.prefetch_bucket_size},
+       .persistence_threshold = config.zero.param_persistence_threshold});
   optimizer = std::make_unique<Optimizer>(optimizer_config, masters_of(*stage));
   stage->clear_gradients();
 }
@@ -184,6 +188,10 @@ torch::Tensor Engine::place(torch::Tensor input) const {
   return input.to(parts_->device, input.is_floating_point() ? parts_->dtype : input.scalar_type());
 }
 
+void Engine::rethrow_failure() const {
+  parts_->stage->rethrow_failure();
+}
+
 void Engine::backward(const torch::Tensor& loss) {
   if (!loss.defined() || loss.numel() != 1) {
     throw Error(ErrorCode::kInvalidArgument,
@@ -207,6 +215,7 @@ void Engine::backward(const torch::Tensor& loss) {
   try {
     parts_->stage->begin_backward(is_gradient_accumulation_boundary());
     scaled.backward();
+    parts_->stage->rethrow_failure();
     parts_->stage->end_backward();
   } catch (const std::exception& error) {
     // The other ranks wait for reductions that will never come, and ours must not outlive their buffers.

@@ -11,6 +11,10 @@
 // views of flat arenas and carry a post-accumulate hook that takes their gradient, so Tensor::grad() is empty
 // after backward(). With one rank there are no hooks, arenas or copies: it is plain LibTorch.
 //
+// At stage 3 a parameter has memory only while an operator uses it: reading one outside the model
+// (parameter.sum()) gathers it, on all ranks together; data_ptr() throws. The model has no values after its
+// Engine has ended.
+//
 // The same result at every stage and world size, up to rounding: gradients are averaged over ranks and micro
 // batches. A trainable parameter that got no gradient is stepped with a zero gradient (as DeepSpeed does);
 // freeze what must not move.
@@ -75,7 +79,9 @@ class Engine {
   // The module's own forward(), after moving tensor arguments to device() and floating-point ones to dtype().
   template <typename Return = torch::Tensor, typename... Inputs>
   Return forward(Inputs&&... inputs) {
-    return callable_.forward<Return>(place(std::forward<Inputs>(inputs))...);
+    Return result = callable_.forward<Return>(place(std::forward<Inputs>(inputs))...);
+    rethrow_failure();
+    return result;
   }
 
   // Runs autograd from the scalar `loss` of this rank's micro batch, and starts the reduction of gradients
@@ -110,6 +116,7 @@ class Engine {
   struct Parts;
 
   torch::Tensor place(torch::Tensor input) const;
+  void rethrow_failure() const;
   template <typename T>
   std::enable_if_t<!std::is_convertible_v<T, torch::Tensor>, T&&> place(T&& input) const {
     return std::forward<T>(input);

@@ -2,10 +2,7 @@
 
 #include <torch/torch.h>
 
-#include <algorithm>
-
 namespace deepscale {
-
 namespace {
 
 std::vector<std::int64_t> numels_of(const std::vector<at::Tensor>& tensors) {
@@ -14,53 +11,81 @@ std::vector<std::int64_t> numels_of(const std::vector<at::Tensor>& tensors) {
   return numels;
 }
 
+ParameterGroups lay_out(const ModelTensors& tensors, const ZeroStageOptions& options) {
+  if (options.stage == 3) {
+    return partition_groups(tensors.trainable_names, numels_of(tensors.trainable),
+                            options.persistence_threshold);
+  }
+  ParameterGroups layout;
+  for (int i = static_cast<int>(tensors.trainable.size()); i-- > 0;) layout.order.push_back(i);
+  return layout;
+}
+
+std::vector<at::Tensor> in_order(const std::vector<at::Tensor>& tensors, const std::vector<int>& order) {
+  std::vector<at::Tensor> ordered;
+  for (const int index : order) ordered.push_back(tensors[static_cast<std::size_t>(index)]);
+  return ordered;
+}
+
+std::unique_ptr<ParameterStorage> make_storage(const PartitionPlan& plan, const ModelTensors& tensors,
+                                               TensorCollectives& collectives,
+                                               const ZeroStageOptions& options) {
+  const at::TensorOptions tensor_options = at::TensorOptions(options.dtype).device(options.device);
+  if (options.stage == 3) {
+    return std::make_unique<ShardedParameters>(
+        plan, collectives,
+        ShardedParameters::Options{.tensors = tensor_options,
+                                   .limits = options.gather_limits,
+                                   .persistence_threshold = options.persistence_threshold,
+                                   .frozen = tensors.frozen,
+                                   .frozen_names = tensors.frozen_names});
+  }
+  const auto ownership =
+      options.stage == 0 ? WholeParameters::Ownership::kWhole : WholeParameters::Ownership::kSlice;
+  return std::make_unique<WholeParameters>(plan, tensor_options, ownership, collectives);
+}
+
 }  // namespace
 
 FlatStage::FlatStage(const ModelTensors& tensors, TensorCollectives& collectives,
                      const ZeroStageOptions& options)
     : collectives_(collectives),
       options_(options),
-      plan_(numels_of({tensors.trainable.rbegin(), tensors.trainable.rend()}),
-            {.world_size = collectives.size(), .bucket_numel = options.bucket_numel}),
-      parameters_(tensors.trainable.rbegin(), tensors.trainable.rend()),
-      parameter_arena_(plan_, at::TensorOptions(options.dtype).device(options.device)),
-      tracker_(plan_) {}
+      layout_(lay_out(tensors, options)),
+      plan_(
+          numels_of(in_order(tensors.trainable, layout_.order)),
+          {.world_size = collectives.size(), .bucket_numel = options.bucket_numel, .groups = layout_.groups}),
+      parameters_(in_order(tensors.trainable, layout_.order)),
+      storage_(make_storage(plan_, tensors, collectives, options)),
+      tracker_(plan_) {
+  take_parameters();
+  hooks_ = std::make_unique<GradientHooks>(parameters_, [this](int index) { take_gradient(index); });
+}
 
-void FlatStage::take_parameters(Ownership ownership) {
+void FlatStage::take_parameters() {
+  const bool is_own_master = options_.dtype == at::kFloat;
   for (int bucket = 0; bucket < bucket_count(); ++bucket) {
-    const at::Tensor owned = ownership == Ownership::kWhole
-                                 ? parameter_arena_.bucket(bucket)
-                                 : parameter_arena_.slice(bucket, collectives_.rank());
-    const bool is_own_master = options_.dtype == at::kFloat;
+    const at::Tensor owned = storage_->owned(bucket).values;
     segments_.push_back(
         {.master = is_own_master ? owned : at::zeros_like(owned, owned.options().dtype(at::kFloat)),
          .gradient = at::Tensor(),
          .parameter = owned});
   }
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    at::Tensor& parameter = parameters_[i];
     // Masters start from the full-precision values, not from their rounding to 16 bits.
-    const at::Tensor values = parameter.detach().to(options_.device, at::kFloat).contiguous().view({-1});
+    const at::Tensor values = parameters_[i].detach().to(options_.device, at::kFloat).contiguous().view({-1});
     collectives_.broadcast(values, 0).wait();
-    const at::Tensor home = parameter_arena_.parameter(static_cast<int>(i));
-    home.copy_(values);
-    if (options_.dtype != at::kFloat) fill_master(static_cast<int>(i), values, ownership);
-    parameter.set_data(home.view(parameter.sizes()));
+    storage_->take(static_cast<int>(i), parameters_[i], values);
+    if (is_own_master) continue;
+    const PartitionPlan::Parameter& placed = plan_.parameters()[i];
+    copy_owned_part(
+        placed, values,
+        {segments_[static_cast<std::size_t>(placed.bucket)].master, storage_->owned(placed.bucket).offset});
   }
-  hooks_ = std::make_unique<GradientHooks>(parameters_, [this](int index) { take_gradient(index); });
-}
-
-void FlatStage::fill_master(int parameter, const at::Tensor& values, Ownership ownership) {
-  const PartitionPlan::Parameter& placed = plan_.parameters()[static_cast<std::size_t>(parameter)];
-  const at::Tensor& master = segments_[static_cast<std::size_t>(placed.bucket)].master;
-  const std::int64_t owned_begin = ownership == Ownership::kWhole
-                                       ? plan_.buckets()[static_cast<std::size_t>(placed.bucket)].offset
-                                       : plan_.slice_offset(placed.bucket, collectives_.rank());
-  const std::int64_t begin = std::max(owned_begin, placed.offset);
-  const std::int64_t end = std::min(owned_begin + master.numel(), placed.offset + placed.numel);
-  if (begin >= end) return;
-  master.narrow(0, begin - owned_begin, end - begin)
-      .copy_(values.narrow(0, begin - placed.offset, end - begin));
+  storage_->finish_taking([this](int bucket) {
+    const Segment& segment = segments_[static_cast<std::size_t>(bucket)];
+    if (!segment.master.is_same(segment.parameter)) segment.master.copy_(segment.parameter);
+  });
 }
 
 void FlatStage::begin_backward(bool boundary) {
@@ -91,15 +116,6 @@ void FlatStage::end_backward() {
   }
   for (const int bucket : tracker_.flush()) reduce_bucket(bucket);
   finish_reductions();
-}
-
-void FlatStage::all_gather_parameters() {
-  std::vector<TensorWork> works;
-  for (int bucket = 0; bucket < bucket_count(); ++bucket) {
-    works.push_back(collectives_.all_gather(parameter_arena_.slice(bucket, collectives_.rank()),
-                                            parameter_arena_.bucket(bucket)));
-  }
-  for (TensorWork& work : works) work.wait();
 }
 
 }  // namespace deepscale

@@ -1,5 +1,5 @@
-// What stages 0, 1 and 2 share: parameters in an arena, hooks that take gradients, buckets that are reduced
-// in a fixed order.
+// What all stages of more than one rank share: a plan of buckets, hooks that take gradients, buckets that are
+// reduced in a fixed order. Where the parameters live is up to a ParameterStorage.
 //
 // Parameters lie in reverse order of registration, about the order in which backward produces their
 // gradients. A gradient is copied (later micro batches: added) to its place and released at once, so the
@@ -9,8 +9,9 @@
 #include <memory>
 #include <vector>
 
-#include "runtime/engine/flat_arena.h"
 #include "runtime/engine/gradient_hooks.h"
+#include "runtime/engine/parameter_storage.h"
+#include "runtime/engine/sharded_parameters.h"
 #include "runtime/engine/zero_stage.h"
 #include "runtime/zero/bucket_tracker.h"
 #include "runtime/zero/partition_plan.h"
@@ -22,15 +23,13 @@ class FlatStage : public ZeroStage {
   void begin_backward(bool boundary) override;
   void end_backward() override;
   const std::vector<Segment>& segments() override { return segments_; }
-  std::int64_t parameter_bytes() const override { return parameter_arena_.bytes(); }
+  void publish_parameters() override { storage_->publish(); }
+  void rethrow_failure() override { storage_->rethrow_failure(); }
+  std::int64_t parameter_bytes() const override { return storage_->bytes(); }
 
  protected:
+  // Makes the segments, gradients still empty.
   FlatStage(const ModelTensors& tensors, TensorCollectives& collectives, const ZeroStageOptions& options);
-
-  enum class Ownership { kWhole, kSlice };  // what of every bucket this rank's optimizer updates
-  // Called once by the subclass's constructor: moves the parameters into the arena and makes the segments,
-  // gradients still empty.
-  void take_parameters(Ownership ownership);
 
   // Where the gradient of `parameter` belongs in this pass, and whether something is there already to add to.
   virtual at::Tensor gradient_place(int parameter) = 0;
@@ -38,9 +37,6 @@ class FlatStage : public ZeroStage {
   // All gradients of the bucket are in place.
   virtual void reduce_bucket(int bucket) = 0;
   virtual void finish_reductions() = 0;
-
-  // After a step on slices: every rank gets all buckets.
-  void all_gather_parameters();
 
   int bucket_count() const { return static_cast<int>(plan_.buckets().size()); }
   bool at_boundary() const { return at_boundary_; }
@@ -51,11 +47,13 @@ class FlatStage : public ZeroStage {
   std::vector<Segment> segments_;  // one per bucket
 
  private:
+  FlatStage(const ModelTensors& tensors, const ParameterGroups& layout, TensorCollectives& collectives,
+            const ZeroStageOptions& options);
+  void take_parameters();
   void take_gradient(int parameter);
-  void fill_master(int parameter, const at::Tensor& values, Ownership ownership);
 
-  std::vector<at::Tensor> parameters_;
-  FlatArena parameter_arena_;
+  std::vector<at::Tensor> parameters_;  // in the order of the plan
+  std::unique_ptr<ParameterStorage> storage_;
   BucketTracker tracker_;
   bool at_boundary_ = false;
   std::unique_ptr<GradientHooks> hooks_;

@@ -17,7 +17,6 @@ GradientPartitionStage::GradientPartitionStage(const ModelTensors& tensors, Tens
       shard_(
           at::zeros({plan_.shard_numel()}, at::TensorOptions(options.gradient_dtype).device(options.device))),
       staging_(plan_.buckets().size()) {
-  take_parameters(Ownership::kSlice);
   for (int bucket = 0; bucket < bucket_count(); ++bucket) {
     const auto index = static_cast<std::size_t>(bucket);
     segments_[index].gradient =

@@ -1,6 +1,6 @@
-// Stage 2: gradients are partitioned too. Every micro batch's gradients go through staging buffers of one
-// bucket each, are reduce-scattered as soon as a bucket is complete, and only this rank's slices are kept and
-// accumulated.
+// Stages 2 and 3: gradients are partitioned too. Every micro batch's gradients go through staging buffers of
+// one bucket each, are reduce-scattered as soon as a bucket is complete, and only this rank's slices are kept
+// and accumulated.
 #pragma once
 
 #include <deque>
@@ -14,7 +14,6 @@ class GradientPartitionStage : public FlatStage {
   GradientPartitionStage(const ModelTensors& tensors, TensorCollectives& collectives,
                          const ZeroStageOptions& options);
   std::vector<at::Tensor> owned_gradients() override;
-  void publish_parameters() override { all_gather_parameters(); }
   void clear_gradients() override { is_first_micro_batch_ = true; }
   std::int64_t gradient_bytes() const override { return static_cast<std::int64_t>(shard_.nbytes()); }
 

@@ -25,11 +25,13 @@ ModelTensors ModelTensors::of(torch::nn::Module& module) {
       tensors.trainable.push_back(parameter);
       tensors.trainable_names.push_back(entry.key());
     } else {
-      tensors.fixed.push_back(parameter);
+      tensors.frozen.push_back(parameter);
+      tensors.frozen_names.push_back(entry.key());
     }
   }
   for (const at::Tensor& buffer : module.buffers()) {
-    if (buffer.defined() && seen.insert(buffer.unsafeGetTensorImpl()).second) tensors.fixed.push_back(buffer);
+    if (buffer.defined() && seen.insert(buffer.unsafeGetTensorImpl()).second)
+      tensors.buffers.push_back(buffer);
   }
   return tensors;
 }

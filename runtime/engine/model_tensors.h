@@ -14,7 +14,9 @@ struct ModelTensors {
   std::vector<at::Tensor>
       trainable;  // floating-point parameters that require a gradient, in order of registration
   std::vector<std::string> trainable_names;
-  std::vector<at::Tensor> fixed;  // frozen parameters and buffers
+  std::vector<at::Tensor> frozen;  // parameters that require none
+  std::vector<std::string> frozen_names;
+  std::vector<at::Tensor> buffers;
 
   // Tied parameters (one tensor under several names) appear once. Error(kInvalidArgument) when a parameter is
   // not a leaf or is empty of storage, naming it.

@@ -43,7 +43,6 @@ void WholeGradientStage::clear_gradients() {
 DataParallelStage::DataParallelStage(const ModelTensors& tensors, TensorCollectives& collectives,
                                      const ZeroStageOptions& options)
     : WholeGradientStage(tensors, collectives, options) {
-  take_parameters(Ownership::kWhole);
   for (int bucket = 0; bucket < bucket_count(); ++bucket) {
     segments_[static_cast<std::size_t>(bucket)].gradient = gradient_arena_.bucket(bucket);
   }
@@ -56,7 +55,6 @@ TensorWork DataParallelStage::start_reduction(int bucket) {
 OptimizerPartitionStage::OptimizerPartitionStage(const ModelTensors& tensors, TensorCollectives& collectives,
                                                  const ZeroStageOptions& options)
     : WholeGradientStage(tensors, collectives, options) {
-  take_parameters(Ownership::kSlice);
   for (int bucket = 0; bucket < bucket_count(); ++bucket) {
     segments_[static_cast<std::size_t>(bucket)].gradient = gradient_arena_.slice(bucket, collectives_.rank());
   }

@@ -1,6 +1,7 @@
 // Stages 0 and 1: every rank keeps whole gradients and reduces them once per optimizer step, at the boundary.
 #pragma once
 
+#include "runtime/engine/flat_arena.h"
 #include "runtime/engine/flat_stage.h"
 
 namespace deepscale {
@@ -35,7 +36,6 @@ class DataParallelStage : public WholeGradientStage {
  public:
   DataParallelStage(const ModelTensors& tensors, TensorCollectives& collectives,
                     const ZeroStageOptions& options);
-  void publish_parameters() override {}
 
  private:
   TensorWork start_reduction(int bucket) override;
@@ -46,7 +46,6 @@ class OptimizerPartitionStage : public WholeGradientStage {
  public:
   OptimizerPartitionStage(const ModelTensors& tensors, TensorCollectives& collectives,
                           const ZeroStageOptions& options);
-  void publish_parameters() override { all_gather_parameters(); }
 
  private:
   TensorWork start_reduction(int bucket) override;

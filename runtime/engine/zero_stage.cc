@@ -28,11 +28,13 @@ std::int64_t choose_bucket_numel(const ModelTensors& tensors, std::int64_t reque
 
 void take_fixed_tensors(const ModelTensors& tensors, TensorCollectives& collectives,
                         const ZeroStageOptions& options) {
-  for (const at::Tensor& tensor : tensors.fixed) {
-    move_in_place(tensor, options.device, options.dtype);
-    const at::Tensor values = tensor.detach().contiguous();
-    collectives.broadcast(values, 0).wait();
-    if (!values.is_alias_of(tensor)) tensor.detach().copy_(values);
+  for (const auto* fixed : {&tensors.frozen, &tensors.buffers}) {
+    for (const at::Tensor& tensor : *fixed) {
+      move_in_place(tensor, options.device, options.dtype);
+      const at::Tensor values = tensor.detach().contiguous();
+      collectives.broadcast(values, 0).wait();
+      if (!values.is_alias_of(tensor)) tensor.detach().copy_(values);
+    }
   }
 }
 
@@ -52,11 +54,11 @@ std::unique_ptr<ZeroStage> make_zero_stage(const ModelTensors& tensors, TensorCo
     case 1:
       return std::make_unique<OptimizerPartitionStage>(tensors, collectives, sized);
     case 2:
+    case 3:
       return std::make_unique<GradientPartitionStage>(tensors, collectives, sized);
     default:
-      throw Error(ErrorCode::kUnsupported,
-                  fmt::format("zero_optimization.stage {} is not in this version of DeepScale; use 0, 1 or 2",
-                              options.stage));
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("zero_optimization.stage {}: expected 0 to 3", options.stage));
   }
 }
 

@@ -10,6 +10,7 @@
 //   0 (data parallel)      arena        arena, all-reduced  the whole arena, on every rank
 //   1                      arena        arena, reduced      this rank's slice of every bucket
 //   2                      arena        this rank's slices  this rank's slice of every bucket
+//   3                      sharded      this rank's slices  this rank's slice of every bucket
 #pragma once
 
 #include <cstdint>
@@ -19,6 +20,7 @@
 #include "runtime/engine/model_tensors.h"
 #include "runtime/engine/optimizer.h"
 #include "runtime/engine/tensor_collectives.h"
+#include "runtime/zero/gather_schedule.h"
 
 namespace deepscale {
 
@@ -38,6 +40,8 @@ class ZeroStage {
   // Gives every rank the updated parameters.
   virtual void publish_parameters() = 0;
   virtual void clear_gradients() = 0;
+  // Rethrows what went wrong while an operator ran, where it could not be thrown.
+  virtual void rethrow_failure() {}
 
   virtual std::int64_t parameter_bytes() const = 0;
   virtual std::int64_t gradient_bytes() const = 0;
@@ -49,6 +53,9 @@ struct ZeroStageOptions {
   at::ScalarType gradient_dtype = at::kFloat;  // of accumulated gradients
   c10::Device device = c10::Device(c10::kCPU);
   std::int64_t bucket_numel = 500'000'000;
+  // Stage 3.
+  GatherLimits gather_limits;
+  std::int64_t persistence_threshold = 100'000;  // elements
 };
 
 // Takes over the tensors: moves them to device and dtype, gives all ranks rank 0's values. Collective.

@@ -46,6 +46,10 @@ PartitionPlan::PartitionPlan(const std::vector<std::int64_t>& parameter_numels,
                              const PartitionOptions& options)
     : world_size_(options.world_size) {
   check_options(options);
+  if (!options.groups.empty() && options.groups.size() != parameter_numels.size()) {
+    throw Error(ErrorCode::kInvalidArgument, fmt::format("partition plan: {} groups for {} parameters",
+                                                         options.groups.size(), parameter_numels.size()));
+  }
   const std::int64_t unit = options.world_size * options.alignment;
 
   const auto open_bucket = [&] {
@@ -63,16 +67,20 @@ PartitionPlan::PartitionPlan(const std::vector<std::int64_t>& parameter_numels,
     arena_numel_ += bucket.padding;
   };
 
+  int group_of_bucket = 0;
   for (const std::int64_t numel : parameter_numels) {
     check_numel(numel, parameters_.size(), arena_numel_);
+    const int group = options.groups.empty() ? 0 : options.groups[parameters_.size()];
     if (buckets_.empty()) {
       open_bucket();
     } else if (const std::int64_t filled = buckets_.back().numel;
                // An empty parameter fits anywhere, so no bucket without elements is opened for it.
-               filled > 0 && numel > 0 && filled + numel > options.bucket_numel) {
+               filled > 0 && numel > 0 &&
+               (filled + numel > options.bucket_numel || group != group_of_bucket)) {
       close_bucket();
       open_bucket();
     }
+    if (numel > 0) group_of_bucket = group;
     parameters_.push_back(
         {.bucket = static_cast<int>(buckets_.size()) - 1, .offset = arena_numel_, .numel = numel});
     buckets_.back().numel += numel;

@@ -22,6 +22,7 @@ struct PartitionOptions {
   int world_size = 1;
   std::int64_t bucket_numel = 500'000'000;  // a parameter larger than this gets a bucket of its own
   std::int64_t alignment = 16;              // elements; keeps every shard on a cache line for 4-byte types
+  std::vector<int> groups;  // of each parameter; different groups share no bucket. Empty: one group
 };
 
 class PartitionPlan {
@@ -45,7 +46,8 @@ class PartitionPlan {
   };
 
   PartitionPlan() = default;
-  // Error(kInvalidArgument) for a world size, bucket size or alignment below 1, or a negative numel.
+  // Error(kInvalidArgument) for a world size, bucket size or alignment below 1, a negative numel, or groups
+  // for another number of parameters.
   PartitionPlan(const std::vector<std::int64_t>& parameter_numels, const PartitionOptions& options);
 
   int world_size() const { return world_size_; }

@@ -362,17 +362,6 @@ TEST(Misuse, OfTheConfig) {
   expect_misuse([&] { initialize(make_patchwork(), adamw_config(), lonely); }, "communicator");
 }
 
-TEST(Misuse, StageThree) {
-  const std::vector<Patchwork> models = make_patchworks(2);
-  run_ranks(2, [&](int rank, const std::shared_ptr<Communicator>& communicator) {
-    expect_misuse(
-        [&] {
-          initialize(models[static_cast<std::size_t>(rank)], adamw_config(3), rank_options(communicator));
-        },
-        "stage 3", ErrorCode::kUnsupported);
-  });
-}
-
 TEST(Misuse, ParameterThatIsAResult) {
   torch::nn::Linear model(2, 2);
   model->register_parameter("scaled", model->weight * 2.0);

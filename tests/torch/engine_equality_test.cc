@@ -21,6 +21,11 @@ Config training_config(int stage, std::int64_t accumulation) {
   config.gradient_clipping = kClipping;
   config.zero.stage = stage;
   config.zero.reduce_bucket_size = 400;  // elements: several buckets, some of one parameter
+  // Stage 3 keeps little of the model at a time, so all of it is gathered, released and prefetched.
+  config.zero.param_persistence_threshold = 40;
+  config.zero.prefetch_bucket_size = 300;
+  config.zero.max_live_parameters = 1500;
+  config.zero.max_reuse_distance = 600;
   config.optimizer = OptimizerConfig{.kind = OptimizerKind::kAdamW,
                                      .lr = kPeakLearningRate,
                                      .betas = {0.9, 0.98},
@@ -62,7 +67,7 @@ std::string name_of(const ::testing::TestParamInfo<Case>& info) {
 
 std::vector<Case> cases(const std::vector<int>& world_sizes) {
   std::vector<Case> all;
-  for (const int stage : {0, 1, 2}) {
+  for (const int stage : {0, 1, 2, 3}) {
     for (const int world_size : world_sizes) {
       for (const std::int64_t accumulation : {1, 3}) all.push_back({stage, world_size, accumulation});
     }

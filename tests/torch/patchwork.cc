@@ -139,8 +139,9 @@ TrainingResult train_with_engines(int world_size, const Config& config, int step
     at::set_num_threads(1);
     RankTraining training(models[static_cast<std::size_t>(rank)], config, communicator);
     training.train(steps);
+    std::vector<torch::Tensor> parameters = training.parameters();  // at stage 3 a collective
     const std::lock_guard lock(mutex);
-    result.parameters[static_cast<std::size_t>(rank)] = training.parameters();
+    result.parameters[static_cast<std::size_t>(rank)] = std::move(parameters);
     for (std::size_t i = 0; i < result.losses.size(); ++i)
       result.losses[i] += training.losses[i] / world_size;
     if (rank == 0) result.loss_scales = training.loss_scales;

@@ -1,0 +1,86 @@
+// Gathers sharded parameters at the operator that uses them, in an unmodified model (ZeRO stage 3).
+//
+// A sharded parameter keeps its tensor, of the same sizes, with storage that has no memory. A RecordFunction
+// callback of ATen sees every operator before it runs, in forward and in backward, finds the parameters among
+// its inputs by their storage (so views and tied weights work), and gathers their units; the memory stays at
+// least until the operator has ended. View operators need none. GatherSchedule decides what is gathered ahead
+// and what is released. What an operator writes to a parameter (an initialisation, say) goes into the shard.
+//
+// So reading a parameter outside the model, `parameter.sum()`, gathers too, and is a collective: all ranks
+// must do it. Reading it without an operator (data_ptr) throws while the parameter is released.
+//
+// A callback of ATen cannot throw. When a gather fails, the operator reads zeros, and rethrow_failure()
+// throws what happened.
+//
+// Ownership: the parameters, shards and collectives must outlive it; when it ends, the parameters are left
+// without memory. Threads: operators may run on any thread, one at a time for the parameters of one gatherer.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "runtime/engine/tensor_collectives.h"
+#include "runtime/zero/gather_schedule.h"
+
+namespace deepscale {
+
+// A contiguous tensor with storage of the right size that has no memory yet.
+at::Tensor tensor_without_memory(at::IntArrayRef sizes, const at::TensorOptions& options);
+
+class ParameterGatherer {
+ public:
+  struct Member {
+    at::Tensor parameter;
+    std::int64_t offset;  // in the unit, in elements
+  };
+  // What is gathered by one all-gather. `shard` is this rank's slice of it, [unit numel / world size].
+  struct UnitOptions {
+    at::Tensor shard;
+    std::vector<Member> members;
+    bool is_persistent = false;        // gathered all the time
+    std::function<void()> on_written;  // an operator wrote to a member, and the shard has the new values
+  };
+
+  ParameterGatherer(TensorCollectives& collectives, GatherLimits limits);
+  ~ParameterGatherer();
+  ParameterGatherer(const ParameterGatherer&) = delete;
+  ParameterGatherer& operator=(const ParameterGatherer&) = delete;
+
+  // Before start(). The members' data are tensors without memory, of the shard's dtype and device.
+  void add_unit(UnitOptions options);
+  // Operators gather from now on. Collective where units are persistent.
+  void start();
+  // The shards have changed: nothing gathered is valid any more. Collective where units are persistent.
+  void refresh();
+  void rethrow_failure();
+
+  std::int64_t gathered_bytes() const;
+
+  // For the callbacks of operators.
+  void begin_use(int unit);
+  void end_use(int unit, bool was_written);
+
+ private:
+  struct Unit;
+
+  void gather(Unit& unit);
+  void wait(Unit& unit);
+  void release(Unit& unit);
+  void attach(Unit& unit);
+
+  TensorCollectives& collectives_;
+  const GatherLimits limits_;
+  std::deque<Unit> units_;  // a deque: storages point to its elements
+  std::optional<GatherSchedule> schedule_;
+  std::exception_ptr failure_;
+  mutable std::mutex mutex_;
+};
+
+}  // namespace deepscale

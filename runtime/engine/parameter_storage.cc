@@ -1,0 +1,45 @@
+#include "runtime/engine/parameter_storage.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+
+namespace deepscale {
+
+void copy_owned_part(const PartitionPlan::Parameter& parameter, const at::Tensor& values,
+                     const ParameterStorage::Owned& owned) {
+  const std::int64_t begin = std::max(owned.offset, parameter.offset);
+  const std::int64_t end = std::min(owned.offset + owned.values.numel(), parameter.offset + parameter.numel);
+  if (begin >= end) return;
+  owned.values.narrow(0, begin - owned.offset, end - begin)
+      .copy_(values.narrow(0, begin - parameter.offset, end - begin));
+}
+
+WholeParameters::WholeParameters(const PartitionPlan& plan, const at::TensorOptions& options,
+                                 Ownership ownership, TensorCollectives& collectives)
+    : plan_(plan), arena_(plan, options), ownership_(ownership), collectives_(collectives) {}
+
+ParameterStorage::Owned WholeParameters::owned(int bucket) const {
+  if (ownership_ == Ownership::kWhole) {
+    return {arena_.bucket(bucket), plan_.buckets()[static_cast<std::size_t>(bucket)].offset};
+  }
+  return {arena_.slice(bucket, collectives_.rank()), plan_.slice_offset(bucket, collectives_.rank())};
+}
+
+void WholeParameters::take(int index, at::Tensor parameter, const at::Tensor& values) {
+  const at::Tensor home = arena_.parameter(index);
+  home.copy_(values);
+  parameter.set_data(home.view(parameter.sizes()));
+}
+
+void WholeParameters::publish() {
+  if (ownership_ == Ownership::kWhole) return;
+  std::vector<TensorWork> works;
+  for (int bucket = 0; bucket < static_cast<int>(plan_.buckets().size()); ++bucket) {
+    works.push_back(
+        collectives_.all_gather(arena_.slice(bucket, collectives_.rank()), arena_.bucket(bucket)));
+  }
+  for (TensorWork& work : works) work.wait();
+}
+
+}  // namespace deepscale

@@ -1,0 +1,65 @@
+// Where the trainable parameters live on this rank: whole in an arena (stages 0 to 2), or sharded and
+// gathered at the operators that use them (stage 3, sharded_parameters.h). Parameters and buckets are those
+// of one PartitionPlan.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "runtime/engine/flat_arena.h"
+#include "runtime/engine/tensor_collectives.h"
+#include "runtime/zero/partition_plan.h"
+
+namespace deepscale {
+
+class ParameterStorage {
+ public:
+  virtual ~ParameterStorage() = default;
+
+  // What this rank's optimizer updates of the bucket, and where it begins in the plan's arena.
+  struct Owned {
+    at::Tensor values;
+    std::int64_t offset;
+  };
+  virtual Owned owned(int bucket) const = 0;
+
+  // Moves a parameter in; `values` are its fp32 values, the same on every rank. Once each, then
+  // finish_taking().
+  virtual void take(int index, at::Tensor parameter, const at::Tensor& values) = 0;
+  // `on_written(bucket)`: the program wrote to a parameter by itself, and owned(bucket) has the new values.
+  virtual void finish_taking(std::function<void(int bucket)> on_written) { (void)on_written; }
+
+  // The optimizer has changed what this rank owns: the model shall read the new values.
+  virtual void publish() = 0;
+  // Rethrows what went wrong while an operator ran, where it could not be thrown.
+  virtual void rethrow_failure() {}
+
+  virtual std::int64_t bytes() const = 0;
+};
+
+// Copies the part of a parameter's flat `values` that lies in `owned`.
+void copy_owned_part(const PartitionPlan::Parameter& parameter, const at::Tensor& values,
+                     const ParameterStorage::Owned& owned);
+
+// In an arena that all ranks hold whole. With kSlice the optimizer of each rank updates its slice of every
+// bucket, and publish() all-gathers them.
+class WholeParameters final : public ParameterStorage {
+ public:
+  enum class Ownership { kWhole, kSlice };
+
+  // `plan` must outlive it.
+  WholeParameters(const PartitionPlan& plan, const at::TensorOptions& options, Ownership ownership,
+                  TensorCollectives& collectives);
+  Owned owned(int bucket) const override;
+  void take(int index, at::Tensor parameter, const at::Tensor& values) override;
+  void publish() override;
+  std::int64_t bytes() const override { return arena_.bytes(); }
+
+ private:
+  const PartitionPlan& plan_;
+  FlatArena arena_;
+  const Ownership ownership_;
+  TensorCollectives& collectives_;
+};
+
+}  // namespace deepscale

@@ -1,0 +1,59 @@
+// Parameters of which every rank keeps its slices only (ZeRO stage 3), gathered where operators use them.
+// Also holds the frozen parameters of the model, sharded in the same way: a base model under adapters is most
+// of the memory.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "runtime/engine/parameter_gatherer.h"
+#include "runtime/engine/parameter_storage.h"
+
+namespace deepscale {
+
+class ShardedParameters final : public ParameterStorage {
+ public:
+  struct Options {
+    at::TensorOptions tensors;  // dtype and device
+    GatherLimits limits;
+    std::int64_t persistence_threshold = 100'000;  // elements; a smaller parameter is gathered all the time
+    std::vector<at::Tensor> frozen;                // with rank 0's values on every rank
+    std::vector<std::string> frozen_names;
+  };
+
+  // `plan` is that of the trainable parameters and must outlive it; one made with partition_groups(), so that
+  // a bucket has parameters above the threshold only, or below it only.
+  ShardedParameters(const PartitionPlan& plan, TensorCollectives& collectives, Options options);
+  Owned owned(int bucket) const override;
+  void take(int index, at::Tensor parameter, const at::Tensor& values) override;
+  void finish_taking(std::function<void(int bucket)> on_written) override;
+  void publish() override { gatherer_.refresh(); }
+  void rethrow_failure() override { gatherer_.rethrow_failure(); }
+  std::int64_t bytes() const override;
+
+ private:
+  void take_frozen();
+  void add_unit(const PartitionPlan& plan, const at::Tensor& shard, int bucket,
+                const std::vector<at::Tensor>& parameters, std::function<void()> on_written);
+  at::Tensor slice(const PartitionPlan& plan, const at::Tensor& shard, int bucket) const;
+
+  const PartitionPlan& plan_;
+  TensorCollectives& collectives_;
+  const Options options_;
+  std::vector<at::Tensor> parameters_;  // trainable, in the order of the plan
+  at::Tensor shard_;                    // this rank's slices, one bucket after another
+  PartitionPlan frozen_plan_;
+  at::Tensor frozen_shard_;
+  ParameterGatherer gatherer_;
+};
+
+// How parameters are laid out for it: modules of at most an eighth of the model together, and those below the
+// threshold apart from them. `order` are indices of `names`: what is persistent comes last.
+struct ParameterGroups {
+  std::vector<int> order;
+  std::vector<int> groups;  // of each in that order
+};
+ParameterGroups partition_groups(const std::vector<std::string>& names,
+                                 const std::vector<std::int64_t>& numels, std::int64_t persistence_threshold);
+
+}  // namespace deepscale

@@ -1,0 +1,118 @@
+// GatherSchedule: what is used is live, limits hold, and what was seen once is prefetched.
+#include "runtime/zero/gather_schedule.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+
+namespace deepscale {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+GatherSchedule::Decision use(GatherSchedule& schedule, int unit) {
+  GatherSchedule::Decision decision = schedule.begin_use(unit);
+  schedule.end_use(unit);
+  return decision;
+}
+
+void use_forward_and_backward(GatherSchedule& schedule, int units) {
+  for (int unit = 0; unit < units; ++unit) use(schedule, unit);
+  for (int unit = units; unit-- > 0;) use(schedule, unit);
+}
+
+TEST(GatherSchedule, TheFirstPassGathersOneUnitAfterTheOther) {
+  GatherSchedule schedule({10, 10, 10}, {});
+  EXPECT_THAT(use(schedule, 0).gather, ElementsAre(0));
+  EXPECT_THAT(use(schedule, 0).gather, IsEmpty());
+  const auto next = use(schedule, 1);
+  EXPECT_THAT(next.gather, ElementsAre(1));
+  EXPECT_THAT(next.release, ElementsAre(0));
+}
+
+TEST(GatherSchedule, TheSecondPassIsPrefetched) {
+  GatherSchedule schedule({10, 10, 10, 10}, {.max_reuse_distance = 10, .prefetch_numel = 10});
+  use_forward_and_backward(schedule, 4);
+  schedule.release_all();
+  use(schedule, 0);  // what follows here was not seen yet
+  EXPECT_THAT(use(schedule, 1).gather, ElementsAre(1, 2));
+  EXPECT_THAT(use(schedule, 2).gather, ElementsAre(3)) << "after 1 and 2 came 3";
+  EXPECT_THAT(use(schedule, 3).gather, IsEmpty());
+  EXPECT_THAT(use(schedule, 2).gather, ElementsAre(1)) << "after 3 and 2 came 1: it is backward";
+  EXPECT_THAT(use(schedule, 1).gather, ElementsAre(0));
+}
+
+TEST(GatherSchedule, WhatIsUsedSoonAgainStays) {
+  GatherSchedule near({10, 10, 10}, {.max_reuse_distance = 40, .prefetch_numel = 0});
+  use_forward_and_backward(near, 3);
+  use_forward_and_backward(near, 3);
+  use(near, 0);
+  use(near, 1);
+  EXPECT_THAT(use(near, 2).release, IsEmpty()) << "1 and 0 come next";
+  GatherSchedule far({10, 10, 10}, {.max_reuse_distance = 10, .prefetch_numel = 0});
+  use_forward_and_backward(far, 3);
+  use_forward_and_backward(far, 3);
+  use(far, 0);
+  use(far, 1);
+  EXPECT_FALSE(far.is_live(0));
+}
+
+TEST(GatherSchedule, TheFurthestUseGoesFirstWhenThereIsNoRoom) {
+  GatherSchedule schedule({10, 10, 10}, {.max_live_numel = 20, .prefetch_numel = 0});
+  use_forward_and_backward(schedule, 3);
+  use_forward_and_backward(schedule, 3);
+  use(schedule, 0);
+  use(schedule, 1);
+  EXPECT_THAT(use(schedule, 2).release, ElementsAre(0)) << "1 is needed before 0";
+}
+
+TEST(GatherSchedule, WhatIsHeldIsNeverReleased) {
+  GatherSchedule schedule({10, 10}, {.max_live_numel = 10});
+  schedule.begin_use(0);
+  const auto decision = schedule.begin_use(1);
+  EXPECT_THAT(decision.release, IsEmpty());
+  EXPECT_THAT(decision.gather, ElementsAre(1));
+  EXPECT_THAT(schedule.release_all(), IsEmpty());
+  schedule.end_use(0);
+  EXPECT_THAT(schedule.release_all(), ElementsAre(0));
+}
+
+// Whatever the program does: its unit is live while it is held, what the decisions say adds up, and the limit
+// holds but for what is held.
+TEST(GatherSchedule, HoldsItsInvariantsOverRandomPrograms) {
+  for (unsigned seed = 0; seed < 200; ++seed) {
+    std::mt19937 random(seed);
+    const int units = 1 + static_cast<int>(random() % 9);
+    std::vector<std::int64_t> numels;
+    for (int i = 0; i < units; ++i) numels.push_back(static_cast<std::int64_t>(random() % 20));
+    const std::int64_t largest = *std::max_element(numels.begin(), numels.end());
+    const GatherLimits limits{.max_live_numel = largest + static_cast<std::int64_t>(random() % 60),
+                              .max_reuse_distance = static_cast<std::int64_t>(random() % 80),
+                              .prefetch_numel = static_cast<std::int64_t>(random() % 60)};
+    GatherSchedule schedule(numels, limits);
+    std::vector<bool> live(numels.size(), false);
+    const auto apply = [&](const std::vector<int>& changed, bool to) {
+      for (const int unit : changed) {
+        ASSERT_NE(live[static_cast<std::size_t>(unit)], to) << "seed " << seed;
+        live[static_cast<std::size_t>(unit)] = to;
+      }
+    };
+    for (int step = 0; step < 300; ++step) {
+      const int unit = step % 3 == 0 ? static_cast<int>(random()) % units : step % units;
+      const int used = unit < 0 ? -unit : unit;
+      const auto decision = schedule.begin_use(used);
+      apply(decision.release, false);
+      apply(decision.gather, true);
+      ASSERT_TRUE(live[static_cast<std::size_t>(used)] && schedule.is_live(used)) << "seed " << seed;
+      ASSERT_LE(schedule.live_numel(), limits.max_live_numel) << "seed " << seed;
+      schedule.end_use(used);
+      if (random() % 40 == 0) apply(schedule.release_all(), false);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace deepscale
