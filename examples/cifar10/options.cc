@@ -32,7 +32,7 @@ const std::vector<Declaration>& declarations() {
       {"deepscale", "", "accepted, as the tutorial has it: DeepScale always trains", ""},
       {"deepscale_config", "FILE", "a ds_config.json; without it, that of the tutorial", ""},
       {"dtype", "TYPE", "fp32, bf16 or fp16; by default what the configuration says, or fp16", ""},
-      {"stage", "N", "ZeRO stage, 0 to 2; by default what the configuration says, or 0", ""},
+      {"stage", "N", "ZeRO stage, 0 to 3; by default what the configuration says, or 0", ""},
       {"batch_size", "N", "images of one rank in one step; by default what the configuration says, or 16",
        ""},
       {"epochs", "N", "passes over the training images", "30"},
@@ -117,7 +117,7 @@ Options read_options(const GivenOptions& given) {
     if (given.has(name)) options.config_path = given.text(name);
   }
   if (given.has("dtype")) options.dtype = given.training_dtype();
-  if (given.has("stage")) options.stage = given.number<int>("stage", 0, 2);
+  if (given.has("stage")) options.stage = given.number<int>("stage", 0, 3);
   if (given.has("batch_size")) options.batch_size = given.number<std::int64_t>("batch_size", 1, 1 << 20);
   options.epochs = given.number<int>("epochs", 1, 1'000'000);
   options.steps_limit = given.number<std::int64_t>("steps_limit", 0);

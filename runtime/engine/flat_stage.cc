@@ -49,13 +49,16 @@ std::unique_ptr<ParameterStorage> make_storage(const PartitionPlan& plan, const 
 
 FlatStage::FlatStage(const ModelTensors& tensors, TensorCollectives& collectives,
                      const ZeroStageOptions& options)
+    : FlatStage(tensors, lay_out(tensors, options), collectives, options) {}
+
+FlatStage::FlatStage(const ModelTensors& tensors, const ParameterGroups& layout,
+                     TensorCollectives& collectives, const ZeroStageOptions& options)
     : collectives_(collectives),
       options_(options),
-      layout_(lay_out(tensors, options)),
       plan_(
-          numels_of(in_order(tensors.trainable, layout_.order)),
-          {.world_size = collectives.size(), .bucket_numel = options.bucket_numel, .groups = layout_.groups}),
-      parameters_(in_order(tensors.trainable, layout_.order)),
+          numels_of(in_order(tensors.trainable, layout.order)),
+          {.world_size = collectives.size(), .bucket_numel = options.bucket_numel, .groups = layout.groups}),
+      parameters_(in_order(tensors.trainable, layout.order)),
       storage_(make_storage(plan_, tensors, collectives, options)),
       tracker_(plan_) {
   take_parameters();
