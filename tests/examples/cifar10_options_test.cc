@@ -58,8 +58,8 @@ TEST(Cifar10Options, RefusesADtypeThatOneCannotTrainIn) {
 }
 
 TEST(Cifar10Options, RefusesNumbersOutOfRange) {
-  EXPECT_THAT(refusal_of({"--stage", "3"}),
-              HasSubstr("--stage: expected a whole number from 0 to 2, got \"3\""));
+  EXPECT_THAT(refusal_of({"--stage", "4"}),
+              HasSubstr("--stage: expected a whole number from 0 to 3, got \"4\""));
   EXPECT_THAT(refusal_of({"--stage=-1"}), HasSubstr("got \"-1\""));
   EXPECT_THAT(refusal_of({"--epochs", "0"}), HasSubstr("--epochs"));
   EXPECT_THAT(refusal_of({"--epochs", "2x"}), HasSubstr("got \"2x\""));

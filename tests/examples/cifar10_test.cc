@@ -132,7 +132,7 @@ INSTANTIATE_TEST_SUITE_P(
                     BadInput{"MissingFolder", "--data_dir absent", "no data set in \"absent\""},
                     BadInput{"WrongFile", "--data_dir .", "data_batch_1.bin: its size is 12 bytes"},
                     BadInput{"WrongDtype", "--dtype fp8", "expected fp32, bf16 or fp16"},
-                    BadInput{"StageOutOfRange", "--stage 3", "from 0 to 2"},
+                    BadInput{"StageOutOfRange", "--stage 4", "from 0 to 3"},
                     BadInput{"MissingConfig", "--deepscale_config absent.json", "absent.json"},
                     BadInput{"MalformedConfig", "--deepscale_config malformed.json", "malformed.json"},
                     BadInput{"UnknownOption", "--stagge 1", "Did you mean \"--stage\"?"}),
