@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "comm/base/error.h"
+#include "runtime/engine/checkpoint.h"
 #include "runtime/engine/device.h"
 #include "runtime/engine/optimizer.h"
 #include "runtime/engine/tensor_collectives.h"
@@ -56,6 +57,9 @@ double squared_norm(const std::vector<at::Tensor>& tensors) {
 struct Engine::Parts {
   Parts(std::shared_ptr<torch::nn::Module> module, const Config& config, InitializeOptions options);
 
+  CheckpointSubject checkpoint_subject() {
+    return {tensors, *stage, *optimizer, loss_scaler, progress, collectives};
+  }
   double global_norm();
   bool needs_norm() const { return config.gradient_clipping > 0.0 || config.check_gradient_overflow; }
   double gradient_divisor() const;
@@ -65,6 +69,7 @@ struct Engine::Parts {
   void log_skipped_step(double attempted_scale);
 
   std::shared_ptr<torch::nn::Module> module;
+  ModelTensors tensors;
   Config config;
   Logger logger;
   TensorCollectives collectives;
@@ -76,9 +81,7 @@ struct Engine::Parts {
   LearningRateSchedule schedule;
   LossScaler loss_scaler;
 
-  std::int64_t micro_steps = 0;
-  std::int64_t global_steps = 0;
-  std::int64_t skipped_steps = 0;
+  TrainingProgress progress;
   bool has_gradients = false;  // backward() ran in this micro step
   std::optional<double> norm;
 };
@@ -86,6 +89,7 @@ struct Engine::Parts {
 Engine::Parts::Parts(std::shared_ptr<torch::nn::Module> module, const Config& config,
                      InitializeOptions options)
     : module(std::move(module)),
+      tensors(ModelTensors::of(*this->module)),
       config(config),
       logger(options.layout.rank == 0 ? options.logger : Logger()),
       collectives(require_communicator(options)),
@@ -104,7 +108,7 @@ Engine::Parts::Parts(std::shared_ptr<torch::nn::Module> module, const Config& co
     logger.info("device: {}", choice.reason);
   }
   stage = make_zero_stage(
-      ModelTensors::of(*this->module), collectives,
+      tensors, collectives,
       {.stage = config.zero.stage,
        .dtype = dtype,
        .gradient_dtype = to_scalar_type(config.gradient_accumulation_dtype.value_or(config.dtype)),
@@ -144,7 +148,7 @@ StepResult Engine::Parts::update() {
   const bool overflow = config.check_gradient_overflow && !std::isfinite(*norm);
   const double attempted_scale = loss_scaler.scale();
   if (!overflow) {
-    const std::int64_t update = global_steps - skipped_steps;
+    const std::int64_t update = progress.global_steps - progress.skipped_steps;
     optimizer->step(stage->segments(), {.learning_rate = schedule.learning_rate(update),
                                         .betas = betas(update),
                                         .gradient_divisor = gradient_divisor()});
@@ -152,9 +156,9 @@ StepResult Engine::Parts::update() {
   }
   if (config.dtype == DType::kFloat16) loss_scaler.update(overflow);
   stage->clear_gradients();
-  ++global_steps;
+  ++progress.global_steps;
   if (overflow) {
-    ++skipped_steps;
+    ++progress.skipped_steps;
     log_skipped_step(attempted_scale);
   }
   log_progress();
@@ -163,17 +167,17 @@ StepResult Engine::Parts::update() {
 
 void Engine::Parts::log_skipped_step(double attempted_scale) {
   if (config.dtype == DType::kFloat16) {
-    logger.info("step {}: gradient overflow, step skipped; loss scale {} -> {}", global_steps,
+    logger.info("step {}: gradient overflow, step skipped; loss scale {} -> {}", progress.global_steps,
                 attempted_scale, loss_scaler.scale());
   } else {
-    logger.warning("step {}: a gradient is infinite or not a number, step skipped", global_steps);
+    logger.warning("step {}: a gradient is infinite or not a number, step skipped", progress.global_steps);
   }
 }
 
 void Engine::Parts::log_progress() {
-  if (config.steps_per_print <= 0 || global_steps % config.steps_per_print != 0) return;
-  logger.info("step={}, skipped={}, lr={:.6g}, loss scale={}", global_steps, skipped_steps,
-              schedule.learning_rate(global_steps - skipped_steps), loss_scaler.scale());
+  if (config.steps_per_print <= 0 || progress.global_steps % config.steps_per_print != 0) return;
+  logger.info("step={}, skipped={}, lr={:.6g}, loss scale={}", progress.global_steps, progress.skipped_steps,
+              schedule.learning_rate(progress.global_steps - progress.skipped_steps), loss_scaler.scale());
 }
 
 Engine::Engine(std::shared_ptr<torch::nn::Module> module, torch::nn::AnyModule callable, const Config& config,
@@ -232,12 +236,34 @@ StepResult Engine::step() {
   }
   const bool boundary = is_gradient_accumulation_boundary();
   parts_->has_gradients = false;
-  ++parts_->micro_steps;
+  ++parts_->progress.micro_steps;
   return boundary ? parts_->update() : StepResult::kAccumulating;
 }
 
+void Engine::save_checkpoint(const std::string& directory, const std::string& tag,
+                             const std::string& client_state) {
+  const std::int64_t micro_steps = parts_->progress.micro_steps;
+  if (parts_->has_gradients || micro_steps % parts_->config.gradient_accumulation_steps != 0) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "Engine::save_checkpoint was called within an optimizer step, whose gradients would be lost; "
+                "save after the step() that ends it");
+  }
+  const CheckpointName name{directory, tag.empty() ? fmt::format("global_step{}", global_steps()) : tag};
+  deepscale::save_checkpoint(parts_->checkpoint_subject(), name, client_state);
+  parts_->logger.info("checkpoint {} saved in {}", name.tag, directory);
+}
+
+LoadedCheckpoint Engine::load_checkpoint(const std::string& directory, const std::string& tag) {
+  CheckpointName name{directory, tag};
+  std::string client_state = deepscale::load_checkpoint(parts_->checkpoint_subject(), name);
+  parts_->has_gradients = false;
+  parts_->stage->clear_gradients();
+  parts_->logger.info("checkpoint {} loaded from {}: step {}", name.tag, directory, global_steps());
+  return {name.tag, std::move(client_state)};
+}
+
 bool Engine::is_gradient_accumulation_boundary() const {
-  return (parts_->micro_steps + 1) % parts_->config.gradient_accumulation_steps == 0;
+  return (parts_->progress.micro_steps + 1) % parts_->config.gradient_accumulation_steps == 0;
 }
 
 int Engine::rank() const {
@@ -262,13 +288,13 @@ Communicator& Engine::communicator() {
   return parts_->collectives.communicator();
 }
 std::int64_t Engine::global_steps() const {
-  return parts_->global_steps;
+  return parts_->progress.global_steps;
 }
 std::int64_t Engine::skipped_steps() const {
-  return parts_->skipped_steps;
+  return parts_->progress.skipped_steps;
 }
 double Engine::learning_rate() const {
-  return parts_->schedule.learning_rate(parts_->global_steps - parts_->skipped_steps);
+  return parts_->schedule.learning_rate(parts_->progress.global_steps - parts_->progress.skipped_steps);
 }
 double Engine::loss_scale() const {
   return parts_->loss_scaler.scale();

@@ -59,6 +59,11 @@ enum class StepResult {
   kSkipped,  // a gradient overflowed on some rank; no rank updated, the loss scale may have changed
 };
 
+struct LoadedCheckpoint {
+  std::string tag;
+  std::string client_state;  // what the program gave to save_checkpoint()
+};
+
 struct InitializeOptions {
   WorldLayout layout;                          // who this rank is
   std::shared_ptr<Communicator> communicator;  // of all ranks; null is allowed for a world of one
@@ -92,6 +97,16 @@ class Engine {
   // Ends the micro step. At a boundary: overflow vote, clipping by global norm, optimizer, parameters to all
   // ranks, next learning rate.
   StepResult step();
+
+  // Saves what training needs to go on: masters, optimizer state, frozen parameters and buffers, loss scale,
+  // counters, the CPU's random state, and the program's own text `client_state`. An empty tag:
+  // "global_step<N>". Between optimizer steps only. Collective; the layout of the folder, and what an error
+  // leaves behind, are in runtime/engine/checkpoint.h.
+  void save_checkpoint(const std::string& directory, const std::string& tag = "",
+                       const std::string& client_state = "");
+  // Restores a checkpoint of the same model and optimizer, saved at any stage and world size; an empty tag:
+  // the latest one. Error(kNotFound) where there is none, and see checkpoint.h.
+  LoadedCheckpoint load_checkpoint(const std::string& directory, const std::string& tag = "");
 
   bool is_gradient_accumulation_boundary() const;
 

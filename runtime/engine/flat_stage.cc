@@ -2,6 +2,8 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
+
 namespace deepscale {
 namespace {
 
@@ -21,9 +23,10 @@ ParameterGroups lay_out(const ModelTensors& tensors, const ZeroStageOptions& opt
   return layout;
 }
 
-std::vector<at::Tensor> in_order(const std::vector<at::Tensor>& tensors, const std::vector<int>& order) {
-  std::vector<at::Tensor> ordered;
-  for (const int index : order) ordered.push_back(tensors[static_cast<std::size_t>(index)]);
+template <typename T>
+std::vector<T> in_order(const std::vector<T>& values, const std::vector<int>& order) {
+  std::vector<T> ordered;
+  for (const int index : order) ordered.push_back(values[static_cast<std::size_t>(index)]);
   return ordered;
 }
 
@@ -59,6 +62,7 @@ FlatStage::FlatStage(const ModelTensors& tensors, const ParameterGroups& layout,
           numels_of(in_order(tensors.trainable, layout.order)),
           {.world_size = collectives.size(), .bucket_numel = options.bucket_numel, .groups = layout.groups}),
       parameters_(in_order(tensors.trainable, layout.order)),
+      names_(in_order(tensors.trainable_names, layout.order)),
       storage_(make_storage(plan_, tensors, collectives, options)),
       tracker_(plan_) {
   take_parameters();
@@ -89,6 +93,23 @@ void FlatStage::take_parameters() {
     const Segment& segment = segments_[static_cast<std::size_t>(bucket)];
     if (!segment.master.is_same(segment.parameter)) segment.master.copy_(segment.parameter);
   });
+}
+
+std::vector<SegmentPiece> FlatStage::pieces() const {
+  std::vector<SegmentPiece> pieces;
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    const PartitionPlan::Parameter& placed = plan_.parameters()[i];
+    const ParameterStorage::Owned owned = storage_->owned(placed.bucket);
+    const std::int64_t begin = std::max(owned.offset, placed.offset);
+    const std::int64_t end = std::min(owned.offset + owned.values.numel(), placed.offset + placed.numel);
+    if (begin >= end) continue;
+    pieces.push_back({.segment = static_cast<std::size_t>(placed.bucket),
+                      .segment_offset = begin - owned.offset,
+                      .parameter = names_[i],
+                      .parameter_offset = begin - placed.offset,
+                      .numel = end - begin});
+  }
+  return pieces;
 }
 
 void FlatStage::begin_backward(bool boundary) {

@@ -23,6 +23,8 @@ class FlatStage : public ZeroStage {
   void begin_backward(bool boundary) override;
   void end_backward() override;
   const std::vector<Segment>& segments() override { return segments_; }
+  std::vector<SegmentPiece> pieces() const override;
+  bool saves_pieces() const override { return options_.stage != 0 || collectives_.rank() == 0; }
   void publish_parameters() override { storage_->publish(); }
   void rethrow_failure() override { storage_->rethrow_failure(); }
   std::int64_t parameter_bytes() const override { return storage_->bytes(); }
@@ -53,6 +55,7 @@ class FlatStage : public ZeroStage {
   void take_gradient(int parameter);
 
   std::vector<at::Tensor> parameters_;  // in the order of the plan
+  std::vector<std::string> names_;      // of each
   std::unique_ptr<ParameterStorage> storage_;
   BucketTracker tracker_;
   bool at_boundary_ = false;

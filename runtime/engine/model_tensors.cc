@@ -29,9 +29,11 @@ ModelTensors ModelTensors::of(torch::nn::Module& module) {
       tensors.frozen_names.push_back(entry.key());
     }
   }
-  for (const at::Tensor& buffer : module.buffers()) {
-    if (buffer.defined() && seen.insert(buffer.unsafeGetTensorImpl()).second)
-      tensors.buffers.push_back(buffer);
+  for (const auto& entry : module.named_buffers()) {
+    const at::Tensor& buffer = entry.value();
+    if (!buffer.defined() || !seen.insert(buffer.unsafeGetTensorImpl()).second) continue;
+    tensors.buffers.push_back(buffer);
+    tensors.buffer_names.push_back(entry.key());
   }
   return tensors;
 }

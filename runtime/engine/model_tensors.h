@@ -17,6 +17,7 @@ struct ModelTensors {
   std::vector<at::Tensor> frozen;  // parameters that require none
   std::vector<std::string> frozen_names;
   std::vector<at::Tensor> buffers;
+  std::vector<std::string> buffer_names;
 
   // Tied parameters (one tensor under several names) appear once. Error(kInvalidArgument) when a parameter is
   // not a leaf or is empty of storage, naming it.

@@ -114,6 +114,18 @@ void Optimizer::update_lion(Batch& batch, const StepOptions& options) {
   }
 }
 
+std::vector<Optimizer::Moments> Optimizer::moments() const {
+  std::vector<Moments> moments;
+  if (!first_moments_.empty()) moments.push_back({"exp_avg", first_moments_});
+  if (!second_moments_.empty()) moments.push_back({"exp_avg_sq", second_moments_});
+  return moments;
+}
+
+void Optimizer::restore_steps(std::int64_t steps) {
+  steps_ = steps;
+  if (config_.bias_correction) kernel_step_.fill_(static_cast<double>(steps));
+}
+
 std::int64_t Optimizer::state_bytes() const {
   std::int64_t bytes = 0;
   for (const auto* moments : {&first_moments_, &second_moments_}) {

@@ -11,6 +11,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "runtime/config/config.h"
@@ -37,6 +38,16 @@ class Optimizer {
   };
   // Updates masters and parameters. Gradients may be overwritten.
   void step(const std::vector<Segment>& segments, const StepOptions& options);
+
+  // The fp32 values that it keeps for each segment, by DeepSpeed's names for them, in the segment's shape.
+  struct Moments {
+    std::string name;
+    std::vector<at::Tensor> tensors;  // one for each segment
+  };
+  std::vector<Moments> moments() const;
+  std::int64_t steps() const { return steps_; }
+  // After the moments were filled from a checkpoint.
+  void restore_steps(std::int64_t steps);
 
   std::int64_t state_bytes() const;
 

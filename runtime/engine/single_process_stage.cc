@@ -5,7 +5,7 @@
 namespace deepscale {
 
 SingleProcessStage::SingleProcessStage(const ModelTensors& tensors, const ZeroStageOptions& options)
-    : parameters_(tensors.trainable) {
+    : parameters_(tensors.trainable), names_(tensors.trainable_names) {
   for (const at::Tensor& parameter : parameters_) {
     at::Tensor master = parameter.detach().to(options.device, at::kFloat).contiguous();
     move_in_place(parameter, options.device, options.dtype);
@@ -41,6 +41,18 @@ at::Tensor SingleProcessStage::gradient_of(std::size_t index) {
 const std::vector<Segment>& SingleProcessStage::segments() {
   for (std::size_t i = 0; i < segments_.size(); ++i) segments_[i].gradient = gradient_of(i);
   return segments_;
+}
+
+std::vector<SegmentPiece> SingleProcessStage::pieces() const {
+  std::vector<SegmentPiece> pieces;
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    pieces.push_back({.segment = i,
+                      .segment_offset = 0,
+                      .parameter = names_[i],
+                      .parameter_offset = 0,
+                      .numel = parameters_[i].numel()});
+  }
+  return pieces;
 }
 
 std::vector<at::Tensor> SingleProcessStage::owned_gradients() {

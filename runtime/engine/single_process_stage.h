@@ -12,6 +12,7 @@ class SingleProcessStage : public ZeroStage {
   void begin_backward(bool) override {}
   void end_backward() override;
   const std::vector<Segment>& segments() override;
+  std::vector<SegmentPiece> pieces() const override;
   std::vector<at::Tensor> owned_gradients() override;
   void publish_parameters() override {}
   void clear_gradients() override;
@@ -23,6 +24,7 @@ class SingleProcessStage : public ZeroStage {
   at::Tensor gradient_of(std::size_t index);
 
   std::vector<at::Tensor> parameters_;
+  std::vector<std::string> names_;
   std::vector<at::Tensor>
       accumulators_;  // only where gradients are kept in another dtype than the parameters'
   std::vector<Segment> segments_;

@@ -15,6 +15,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "runtime/engine/model_tensors.h"
@@ -23,6 +24,15 @@
 #include "runtime/zero/gather_schedule.h"
 
 namespace deepscale {
+
+// A run of elements of one parameter that lies in a segment.
+struct SegmentPiece {
+  std::size_t segment;  // index into segments()
+  std::int64_t segment_offset;
+  std::string parameter;  // its name
+  std::int64_t parameter_offset;
+  std::int64_t numel;
+};
 
 class ZeroStage {
  public:
@@ -35,6 +45,10 @@ class ZeroStage {
 
   // What this rank's optimizer updates. Gradients are valid after end_backward() of a boundary.
   virtual const std::vector<Segment>& segments() = 0;
+  // What the segments are made of, but for padding.
+  virtual std::vector<SegmentPiece> pieces() const = 0;
+  // Whether a checkpoint takes the pieces from this rank, where several ranks have the same ones.
+  virtual bool saves_pieces() const { return true; }
   // Pieces that cover every gradient element once over all ranks together.
   virtual std::vector<at::Tensor> owned_gradients() = 0;
   // Gives every rank the updated parameters.

@@ -28,33 +28,34 @@ void check(const LossScaleConfig& config) {
 
 LossScaler::LossScaler(const LossScaleConfig& config)
     : config_(config),
-      scale_(config.loss_scale == 0.0 ? std::ldexp(1.0, config.initial_scale_power) : config.loss_scale),
-      hysteresis_left_(config.hysteresis) {
+      state_{
+          .scale = config.loss_scale == 0.0 ? std::ldexp(1.0, config.initial_scale_power) : config.loss_scale,
+          .hysteresis_left = config.hysteresis} {
   check(config);
 }
 
 void LossScaler::update(bool overflow) {
   if (!is_dynamic()) return;
-  const std::int64_t step = step_++;
+  const std::int64_t step = state_.step++;
   if (overflow) {
-    last_overflow_step_ = step;
-    if (hysteresis_left_ > 1) {
-      --hysteresis_left_;
+    state_.last_overflow_step = step;
+    if (state_.hysteresis_left > 1) {
+      --state_.hysteresis_left;
     } else {
       shrink();
     }
     return;
   }
-  if (config_.consecutive_hysteresis) hysteresis_left_ = config_.hysteresis;
-  const std::int64_t stable_steps = step - last_overflow_step_ - 1;
+  if (config_.consecutive_hysteresis) state_.hysteresis_left = config_.hysteresis;
+  const std::int64_t stable_steps = step - state_.last_overflow_step - 1;
   if (stable_steps > 0 && stable_steps % config_.loss_scale_window == 0) {
-    hysteresis_left_ = config_.hysteresis;
-    scale_ *= 2.0;
+    state_.hysteresis_left = config_.hysteresis;
+    state_.scale *= 2.0;
   }
 }
 
 void LossScaler::shrink() {
-  if (scale_ <= config_.min_loss_scale) {
+  if (state_.scale <= config_.min_loss_scale) {
     throw Error(
         ErrorCode::kInvalidArgument,
         fmt::format(
@@ -62,7 +63,7 @@ void LossScaler::shrink() {
             "diverged. Try a lower learning rate, gradient clipping, or bf16",
             config_.min_loss_scale));
   }
-  scale_ = std::max(scale_ / 2.0, config_.min_loss_scale);
+  state_.scale = std::max(state_.scale / 2.0, config_.min_loss_scale);
 }
 
 }  // namespace deepscale

@@ -23,7 +23,17 @@ class LossScaler {
   // Error(kInvalidArgument) for a negative scale, or a window, hysteresis or minimum that is not positive.
   explicit LossScaler(const LossScaleConfig& config);
 
-  double scale() const { return scale_; }
+  // What a checkpoint keeps of it.
+  struct State {
+    double scale;
+    int hysteresis_left;
+    std::int64_t step = 0;
+    std::int64_t last_overflow_step = -1;
+  };
+  const State& state() const { return state_; }
+  void restore(const State& state) { state_ = state; }
+
+  double scale() const { return state_.scale; }
   bool is_dynamic() const { return config_.loss_scale == 0.0; }
   // After each step: whether any rank's gradient overflowed, that is, whether the step was skipped.
   // Error(kInvalidArgument) when the scale would have to fall below min_loss_scale: training has diverged,
@@ -34,10 +44,7 @@ class LossScaler {
   void shrink();
 
   LossScaleConfig config_;
-  double scale_;
-  int hysteresis_left_;
-  std::int64_t step_ = 0;
-  std::int64_t last_overflow_step_ = -1;
+  State state_;
 };
 
 }  // namespace deepscale

@@ -1,0 +1,43 @@
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "comm/base/error.h"
+#include "runtime/checkpoint/durable_file.h"
+
+namespace deepscale {
+
+DurableFile::DurableFile(const std::filesystem::path& path)
+    : path_(path), handle_(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
+  if (handle_ < 0) fail("create");
+}
+
+DurableFile::~DurableFile() {
+  ::close(static_cast<int>(handle_));
+}
+
+void DurableFile::fail(const char* what) const {
+  throw Error(ErrorCode::kSystem,
+              fmt::format("cannot {} {}: {}", what, path_.string(), std::strerror(errno)));
+}
+
+void DurableFile::write(const void* data, std::size_t bytes) {
+  const char* next = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const ssize_t written = ::write(static_cast<int>(handle_), next, std::min<std::size_t>(bytes, 1 << 30));
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail("write to");
+    next += written;
+    bytes -= static_cast<std::size_t>(written);
+  }
+}
+
+void DurableFile::finish() {
+  if (::fsync(static_cast<int>(handle_)) != 0) fail("flush");
+}
+
+}  // namespace deepscale

@@ -1,0 +1,51 @@
+#include <windows.h>
+
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "comm/base/error.h"
+#include "comm/base/text_encoding_windows.h"
+#include "runtime/checkpoint/durable_file.h"
+
+namespace deepscale {
+namespace {
+
+HANDLE as_handle(std::intptr_t value) {
+  return reinterpret_cast<HANDLE>(value);
+}
+
+}  // namespace
+
+DurableFile::DurableFile(const std::filesystem::path& path)
+    : path_(path),
+      handle_(reinterpret_cast<std::intptr_t>(CreateFileW(path.wstring().c_str(), GENERIC_WRITE, 0, nullptr,
+                                                          CREATE_ALWAYS, FILE_ATTRIBUTE_NORMAL, nullptr))) {
+  if (as_handle(handle_) == INVALID_HANDLE_VALUE) fail("create");
+}
+
+DurableFile::~DurableFile() {
+  CloseHandle(as_handle(handle_));
+}
+
+void DurableFile::fail(const char* what) const {
+  throw Error(ErrorCode::kSystem,
+              fmt::format("cannot {} {}: {}", what, path_.string(), windows_error_text(GetLastError())));
+}
+
+void DurableFile::write(const void* data, std::size_t bytes) {
+  const char* next = static_cast<const char*>(data);
+  while (bytes > 0) {
+    DWORD written = 0;
+    const DWORD most = static_cast<DWORD>(std::min<std::size_t>(bytes, 1 << 30));
+    if (WriteFile(as_handle(handle_), next, most, &written, nullptr) == 0) fail("write to");
+    next += written;
+    bytes -= written;
+  }
+}
+
+void DurableFile::finish() {
+  if (FlushFileBuffers(as_handle(handle_)) == 0) fail("flush");
+}
+
+}  // namespace deepscale
