@@ -31,6 +31,7 @@ namespace asio = boost::asio;
 using Descriptor = asio::posix::stream_descriptor;
 
 constexpr auto kStartLimit = std::chrono::seconds(60);
+constexpr timeval kStartPatience = {.tv_sec = 0, .tv_usec = 100'000};
 constexpr auto kBlockingWait = std::chrono::seconds(2);
 constexpr auto kKillLimit = std::chrono::seconds(5);
 constexpr int kMaxRest = 16;  // pieces of 64 KiB: the largest pipe that a program without privileges can have
@@ -143,13 +144,14 @@ void ChildProcess::Implementation::begin() try {
 }
 
 void ChildProcess::Implementation::wait_until_started() {
-  const timeval limit = {kStartLimit.count(), 0};
-  ::setsockopt(link_.native_handle(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  ::setsockopt(link_.native_handle(), SOL_SOCKET, SO_RCVTIMEO, &kStartPatience, sizeof kStartPatience);
+  const auto deadline = Deadline::after(kStartLimit);
   SupervisorReport report = {};
   ssize_t size = 0;
-  do {
-    size = ::recv(link_.native_handle(), &report, sizeof report, 0);
-  } while (size < 0 && errno == EINTR);
+  while ((size = ::recv(link_.native_handle(), &report, sizeof report, 0)) < 0 &&
+         (errno == EAGAIN || errno == EINTR) && !deadline.has_passed()) {
+    ::kill(supervisor_, SIGCONT);  // should someone have stopped it
+  }
   if (size == sizeof report && report.kind == SupervisorReport::kStarted) {
     pid_ = report.pid;
     watch();

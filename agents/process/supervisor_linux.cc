@@ -91,9 +91,11 @@ class Supervisor {
 };
 
 void Supervisor::settle(const ExecPlan& plan, int link) {
+  // Should someone have stopped us, we have to see the link close. First of all: a process that is stopped
+  // before this line, and then loses its parent, is woken by nobody.
+  ::prctl(PR_SET_PDEATHSIG, SIGCONT);
   ::setsid();
   ::prctl(PR_SET_NAME, "deepscale-super");
-  ::prctl(PR_SET_PDEATHSIG, SIGCONT);  // should someone have stopped us, we have to see the link close
   reset_signal_handlers();  // inherited handlers must not run here; an ignored SIGCHLD would hide ends
   ::dup2(plan.input, STDIN_FILENO);
   ::dup2(plan.output, STDOUT_FILENO);
