@@ -123,6 +123,7 @@ class ChildProcess::Implementation : public std::enable_shared_from_this<Impleme
 
 void ChildProcess::Implementation::begin() try {
   const ExecImage image(options_);
+  Supervisors& supervisors = Supervisors::of(io_);
   DescriptorPair link = link_pair();
   DescriptorPair output = output_pipe();
   DescriptorPair error = output_pipe();
@@ -132,10 +133,11 @@ void ChildProcess::Implementation::begin() try {
   plan.input = nothing.get() >= 0 ? nothing.get() : STDIN_FILENO;
   plan.output = output.theirs.get();
   plan.error = error.theirs.get();
+  plan.descriptors = supervisors.descriptor_limit();
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);  // for the orphans of a supervisor that someone kills
   started_at_ = Clock::now();
   supervisor_ = fork_supervisor(plan, link.theirs.get());
-  Supervisors::of(io_).add(supervisor_);
+  supervisors.add(supervisor_);
   link_.assign(link.ours.release());
   pipes_[0].descriptor.assign(output.ours.release());
   pipes_[1].descriptor.assign(error.ours.release());

@@ -54,6 +54,7 @@ void reset_signal_handlers() {
   if (plan.working_directory != nullptr && ::chdir(plan.working_directory) != 0) {
     fail(SupervisorReport::kWorkingDirectory);
   }
+  ::setrlimit(RLIMIT_NOFILE, &plan.descriptors);
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <sched.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #include <cstdint>
@@ -24,6 +25,7 @@ struct ExecPlan {
   char* const* environment = nullptr;       // null-terminated
   const char* working_directory = nullptr;  // null: ours
   const cpu_set_t* cpus = nullptr;          // null: ours
+  rlimit descriptors = {};                  // how many it may open
   int input = -1;                           // what becomes descriptors 0, 1 and 2; none of them below 3
   int output = -1;                          //   (input may be 0)
   int error = -1;

@@ -64,7 +64,8 @@ for batch in range({LINE_SECONDS * 100}):
 """
 TORCH_STORE = """
 import sys, torch.distributed as d
-print(d.TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False).port, flush=True)
+store = d.TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
+print(store.port, flush=True)
 sys.stdin.read()
 """
 

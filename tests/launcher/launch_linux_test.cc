@@ -19,7 +19,9 @@ namespace {
 
 using namespace std::chrono_literals;
 using ::testing::AllOf;
+using ::testing::Each;
 using ::testing::HasSubstr;
+using ::testing::SizeIs;
 using ::testing::UnorderedElementsAre;
 
 // A file that goes with the test.
@@ -174,6 +176,17 @@ TEST(LaunchPrograms, ABoundRankRunsOnItsCoresOnly) {
   if (result.exit_code == 2) GTEST_SKIP() << "core 0 is not ours: " << result.error;
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_THAT(lines_of(result.out), UnorderedElementsAre("Cpus_allowed_list:\t0"));
+}
+
+// Three descriptors for each rank, and one for each connection to the store, soon pass the usual 1024.
+TEST(LaunchPrograms, ALowLimitOfDescriptorsIsForTheRanksOnly) {
+  const std::string command = "ulimit -Sn 64; exec " DEEPSCALE_TEST_LAUNCHER
+                              " -q --no_tag_output --num_gpus 40 -- sh -c 'ulimit -Sn'";
+  const auto run = std::make_unique<ChildRun>(ChildProcess::Options{
+      .program = "/bin/sh", .arguments = {"-c", command}, .environment = Environment::of_process()});
+  ASSERT_TRUE(run->finish());
+  EXPECT_EQ(run->status->code, 0) << run->error;
+  EXPECT_THAT(lines_of(run->out), AllOf(SizeIs(40), Each("64")));
 }
 
 TEST(LaunchFiles, SavePidNamesTheLauncher) {
