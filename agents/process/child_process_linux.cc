@@ -255,7 +255,10 @@ void ChildProcess::Implementation::wait_for_report() {
 
 void ChildProcess::Implementation::take_reports() {
   SupervisorReport report = {};
-  const ssize_t size = ::recv(link_.native_handle(), &report, sizeof report, MSG_DONTWAIT);
+  ssize_t size = 0;
+  do {
+    size = ::recv(link_.native_handle(), &report, sizeof report, MSG_DONTWAIT);
+  } while (size < 0 && errno == ECONNRESET);  // it left a command of ours unread; its reports come next
   if (size == sizeof report && report.kind == SupervisorReport::kEnded) {
     const int wait_status = report.wait_status;
     const bool was_signalled = WIFSIGNALED(wait_status);

@@ -245,5 +245,21 @@ TEST(LaunchChaos, NothingRemainsNothingHangsAndTheFirstCauseIsRight) {
   }
 }
 
+// Ranks that notice at once that another one is gone, and end because of it, are no first cause.
+TEST(LaunchChaos, ARankThatIsMissedByTheOthersIsTheFirstCause) {
+  for (const std::uint32_t seed : chaos_seeds(25)) {
+    Dice dice(seed);
+    const int ranks = 2 + dice.roll(7);
+    JsonJob job({"--num_gpus", std::to_string(ranks), DEEPSCALE_TEST_MEETING_PROGRAM});
+    ASSERT_TRUE(job.wait_for([&] { return job.ranks_ready() == ranks; }, kSoon)) << job.transcript();
+    dice.pause(5);
+    const int victim = dice.roll(ranks);
+    ::kill(job.pid_of(victim).value(), SIGKILL);
+    ASSERT_TRUE(job.finish(kSoon)) << "seed " << seed << "\n" << job.transcript();
+    EXPECT_EQ(job.transcript().find("\"lost\""), std::string::npos) << "seed " << seed;
+    EXPECT_EQ(job.last("failure")["rank"], victim) << "seed " << seed << "\n" << job.transcript();
+  }
+}
+
 }  // namespace
 }  // namespace deepscale::testing
