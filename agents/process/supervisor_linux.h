@@ -45,7 +45,7 @@ struct SupervisorReport {
   std::int32_t error;             // with kSpawnFailed: errno
   std::int32_t wait_status;       // with kEnded
   std::int32_t pid;               // with kStarted
-  std::int32_t was_asked_to_end;  // with kEnded: a command came before it ended
+  std::int32_t was_asked_to_end;  // with kEnded: a command came before it began to end
   std::int64_t peak_rss_kib;      // with kEnded
 };
 
