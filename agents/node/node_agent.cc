@@ -39,6 +39,19 @@ class LastLines {
   std::deque<std::string> lines_;
 };
 
+// Whether one rank's end is no consequence of another's, while that of the other may be one. A rank that
+// loses its peers ends with an error, or aborts; nobody is killed for it, and nobody's memory fault comes
+// from it.
+bool is_cause_rather_than(const ExitStatus& status, const ExitStatus& other) {
+  constexpr std::int64_t kAbort = 6;
+  constexpr std::int64_t kBrokenPipe = 13;
+  const auto may_be_consequence = [](const ExitStatus& end) {
+    return end.how == ExitStatus::How::kExited ||
+           (end.how == ExitStatus::How::kSignalled && (end.code == kAbort || end.code == kBrokenPipe));
+  };
+  return !may_be_consequence(status) && may_be_consequence(other);
+}
+
 }  // namespace
 
 class NodeAgent::Implementation : public std::enable_shared_from_this<Implementation> {
@@ -210,8 +223,13 @@ void NodeAgent::Implementation::rank_gone(Rank& rank) {
   finish_when_all_are_gone();
 }
 
+// What is noted here had happened before our request to stop arrived. In which order we hear of ends that
+// come together is the scheduler's choice.
 void NodeAgent::Implementation::note_failure(const Rank& rank) {
-  if (result_.first_cause) return;
+  if (result_.first_cause &&
+      !is_cause_rather_than(rank.result.status, ranks_[*result_.first_cause].result.status)) {
+    return;
+  }
   const auto found =
       std::find_if(ranks_.begin(), ranks_.end(), [&](const Rank& each) { return &each == &rank; });
   result_.first_cause = static_cast<std::size_t>(found - ranks_.begin());

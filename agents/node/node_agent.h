@@ -4,8 +4,10 @@
 // The agent starts its ranks in order, passes their output on as whole lines, and ends when all of them are
 // gone. A rank that ends with code 0 while others run is fine. The first one that ends in any other way,
 // without having been asked to, is the cause: all others are asked to stop at once, share one deadline
-// (`grace`), and are killed when it passes. The states of a rank are drawn in rank_state.h; where a failed
-// start, a request_stop() or a kill_now() comes in, the same teardown runs.
+// (`grace`), and are killed when it passes. A rank that dies takes its peers with it, and in which order we
+// hear of ends that come together is chance: so of those that were ending before they were asked to, one that
+// was killed or faulted is the cause rather than one that exited or aborted. The states of a rank are drawn
+// in rank_state.h; where a failed start, a request_stop() or a kill_now() comes in, the same teardown runs.
 //
 // Ownership: the io_context and the listener must outlive the agent; the agent owns the processes, and its
 // destructor kills what is left. Threads: all calls and all callbacks on the one thread that runs the

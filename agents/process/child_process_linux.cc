@@ -31,6 +31,7 @@ namespace asio = boost::asio;
 using Descriptor = asio::posix::stream_descriptor;
 
 constexpr auto kStartLimit = std::chrono::seconds(60);
+constexpr timeval kStartPatience = {.tv_sec = 0, .tv_usec = 100'000};
 constexpr auto kBlockingWait = std::chrono::seconds(2);
 constexpr auto kKillLimit = std::chrono::seconds(5);
 constexpr int kMaxRest = 16;  // pieces of 64 KiB: the largest pipe that a program without privileges can have
@@ -122,6 +123,7 @@ class ChildProcess::Implementation : public std::enable_shared_from_this<Impleme
 
 void ChildProcess::Implementation::begin() try {
   const ExecImage image(options_);
+  Supervisors& supervisors = Supervisors::of(io_);
   DescriptorPair link = link_pair();
   DescriptorPair output = output_pipe();
   DescriptorPair error = output_pipe();
@@ -131,10 +133,11 @@ void ChildProcess::Implementation::begin() try {
   plan.input = nothing.get() >= 0 ? nothing.get() : STDIN_FILENO;
   plan.output = output.theirs.get();
   plan.error = error.theirs.get();
+  plan.descriptors = supervisors.descriptor_limit();
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);  // for the orphans of a supervisor that someone kills
   started_at_ = Clock::now();
   supervisor_ = fork_supervisor(plan, link.theirs.get());
-  Supervisors::of(io_).add(supervisor_);
+  supervisors.add(supervisor_);
   link_.assign(link.ours.release());
   pipes_[0].descriptor.assign(output.ours.release());
   pipes_[1].descriptor.assign(error.ours.release());
@@ -143,13 +146,14 @@ void ChildProcess::Implementation::begin() try {
 }
 
 void ChildProcess::Implementation::wait_until_started() {
-  const timeval limit = {kStartLimit.count(), 0};
-  ::setsockopt(link_.native_handle(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  ::setsockopt(link_.native_handle(), SOL_SOCKET, SO_RCVTIMEO, &kStartPatience, sizeof kStartPatience);
+  const auto deadline = Deadline::after(kStartLimit);
   SupervisorReport report = {};
   ssize_t size = 0;
-  do {
-    size = ::recv(link_.native_handle(), &report, sizeof report, 0);
-  } while (size < 0 && errno == EINTR);
+  while ((size = ::recv(link_.native_handle(), &report, sizeof report, 0)) < 0 &&
+         (errno == EAGAIN || errno == EINTR) && !deadline.has_passed()) {
+    ::kill(supervisor_, SIGCONT);  // should someone have stopped it
+  }
   if (size == sizeof report && report.kind == SupervisorReport::kStarted) {
     pid_ = report.pid;
     watch();
@@ -251,7 +255,10 @@ void ChildProcess::Implementation::wait_for_report() {
 
 void ChildProcess::Implementation::take_reports() {
   SupervisorReport report = {};
-  const ssize_t size = ::recv(link_.native_handle(), &report, sizeof report, MSG_DONTWAIT);
+  ssize_t size = 0;
+  do {
+    size = ::recv(link_.native_handle(), &report, sizeof report, MSG_DONTWAIT);
+  } while (size < 0 && errno == ECONNRESET);  // it left a command of ours unread; its reports come next
   if (size == sizeof report && report.kind == SupervisorReport::kEnded) {
     const int wait_status = report.wait_status;
     const bool was_signalled = WIFSIGNALED(wait_status);

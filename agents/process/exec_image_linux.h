@@ -21,7 +21,7 @@ class ExecImage {
   ExecImage(const ExecImage&) = delete;
   ExecImage& operator=(const ExecImage&) = delete;
 
-  // Points into this image; the descriptors are not set.
+  // Points into this image; the descriptors and their limit are not set.
   ExecPlan plan() const;
 
  private:

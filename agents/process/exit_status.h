@@ -25,7 +25,7 @@ struct ExitStatus {
   How how = How::kNotStarted;
   std::int64_t code = 0;
   bool core_dumped = false;
-  bool stopped_by_us = false;        // stop() or kill() was called before it ended, however it ended then
+  bool stopped_by_us = false;        // stop() or kill() came before it began to end, however it ended then
   std::uint64_t peak_rss_bytes = 0;  // of the child itself; 0 when unknown
   Clock::duration duration{};        // from its start to its end
   std::string detail;                // a sentence, only with kSpawnFailed and kLost

@@ -11,8 +11,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
 #include <csignal>
 #include <cstddef>
+#include <cstring>
 #include <initializer_list>
 #include <system_error>
 
@@ -54,6 +56,7 @@ void reset_signal_handlers() {
   if (plan.working_directory != nullptr && ::chdir(plan.working_directory) != 0) {
     fail(SupervisorReport::kWorkingDirectory);
   }
+  ::setrlimit(RLIMIT_NOFILE, &plan.descriptors);
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -79,6 +82,10 @@ class Supervisor {
   // One child of ours: if one has ended (WNOHANG), or as soon as one ends (0).
   enum class Reaped { kOne, kNoneNow, kNoChildLeft };
   Reaped reap(int flags);
+  // Before it is asked to end, or killed.
+  void note_request();
+  // It is in the kernel's exit already.
+  bool is_child_exiting() const;
   void signal_group(int signal);
   void kill_tree();
   // False when the system does not tell our children.
@@ -91,9 +98,11 @@ class Supervisor {
 };
 
 void Supervisor::settle(const ExecPlan& plan, int link) {
+  // Should someone have stopped us, we have to see the link close. First of all: a process that is stopped
+  // before this line, and then loses its parent, is woken by nobody.
+  ::prctl(PR_SET_PDEATHSIG, SIGCONT);
   ::setsid();
   ::prctl(PR_SET_NAME, "deepscale-super");
-  ::prctl(PR_SET_PDEATHSIG, SIGCONT);  // should someone have stopped us, we have to see the link close
   reset_signal_handlers();  // inherited handlers must not run here; an ignored SIGCHLD would hide ends
   ::dup2(plan.input, STDIN_FILENO);
   ::dup2(plan.output, STDOUT_FILENO);
@@ -181,16 +190,42 @@ bool Supervisor::obey() {
   return true;
 }
 
+// A rank that dies takes its connections with it, so the others may have failed, and we may have been told to
+// end all, before we hear of its end. Then that was not our doing.
+void Supervisor::note_request() {
+  if (!is_child_exiting()) was_asked_to_end_ = true;
+}
+
+bool Supervisor::is_child_exiting() const {
+  constexpr unsigned kExiting = 0x4;  // the kernel's PF_EXITING
+  constexpr int kFlagsAfterName = 7;  // field 9 of proc(5)'s stat; the name is field 2
+  char path[32];
+  const auto end = std::to_chars(path + 6, path + sizeof path - 6, child_).ptr;
+  std::memcpy(path, "/proc/", 6);
+  std::memcpy(end, "/stat", 6);
+  const int file = child_ > 0 ? ::open(path, O_RDONLY | O_CLOEXEC) : -1;
+  char text[512];
+  const ssize_t size = ::read(file, text, sizeof text - 1);
+  ::close(file);
+  if (size <= 0) return false;
+  text[size] = '\0';
+  const char* field = std::strrchr(text, ')');
+  for (int i = 0; field != nullptr && i < kFlagsAfterName; ++i) field = std::strchr(field + 1, ' ');
+  unsigned flags = 0;
+  if (field != nullptr) std::from_chars(field + 1, text + size, flags);
+  return (flags & kExiting) != 0;
+}
+
 void Supervisor::signal_group(int signal) {
   if (child_ < 0) return;
-  was_asked_to_end_ = true;
+  note_request();
   for (const int each : {signal, SIGCONT}) {
     if (::kill(-child_, each) != 0) ::kill(child_, each);  // the group is empty when the child left it
   }
 }
 
 void Supervisor::kill_tree() {
-  was_asked_to_end_ = true;
+  note_request();
   if (child_ > 0) ::kill(-child_, SIGKILL);
   // Every process of the tree has an ancestor among our children. The end of one of them wakes us, and its
   // own children are ours by then, so the next round finds them.

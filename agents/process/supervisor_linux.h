@@ -12,6 +12,7 @@
 #pragma once
 
 #include <sched.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #include <cstdint>
@@ -24,6 +25,7 @@ struct ExecPlan {
   char* const* environment = nullptr;       // null-terminated
   const char* working_directory = nullptr;  // null: ours
   const cpu_set_t* cpus = nullptr;          // null: ours
+  rlimit descriptors = {};                  // how many it may open
   int input = -1;                           // what becomes descriptors 0, 1 and 2; none of them below 3
   int output = -1;                          //   (input may be 0)
   int error = -1;
@@ -43,7 +45,7 @@ struct SupervisorReport {
   std::int32_t error;             // with kSpawnFailed: errno
   std::int32_t wait_status;       // with kEnded
   std::int32_t pid;               // with kStarted
-  std::int32_t was_asked_to_end;  // with kEnded: a command came before it ended
+  std::int32_t was_asked_to_end;  // with kEnded: a command came before it began to end
   std::int64_t peak_rss_kib;      // with kEnded
 };
 

@@ -27,6 +27,12 @@ std::vector<pid_t> children_of_this_process() {
 
 boost::asio::execution_context::id Supervisors::id;
 
+Supervisors::Supervisors(boost::asio::execution_context& context) : service(context) {
+  ::getrlimit(RLIMIT_NOFILE, &descriptor_limit_);
+  const rlimit raised = {descriptor_limit_.rlim_max, descriptor_limit_.rlim_max};
+  ::setrlimit(RLIMIT_NOFILE, &raised);
+}
+
 bool Supervisors::kill_orphans() const {
   bool found = false;
   for (const pid_t pid : children_of_this_process()) {

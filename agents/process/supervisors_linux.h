@@ -1,10 +1,13 @@
-// The supervisors of one io_context, and what to do when one of them is killed.
+// The supervisors of one io_context, what they need of this process, and what to do when one of them is
+// killed.
 //
-// The orphans of a killed supervisor become children of this process (it is a subreaper). They are told from
-// the rest by exclusion: every child that is no supervisor. Only *_linux.cc files include this; same thread
-// rules as ChildProcess.
+// Each takes three descriptors here, so this process raises its own limit as far as it may; children are
+// started with the limit that it had before. The orphans of a killed supervisor become children of this
+// process (it is a subreaper). They are told from the rest by exclusion: every child that is no supervisor.
+// Only *_linux.cc files include this; same thread rules as ChildProcess.
 #pragma once
 
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #include <boost/asio/execution_context.hpp>
@@ -21,7 +24,10 @@ class Supervisors : public boost::asio::execution_context::service {
   static boost::asio::execution_context::id id;
 
   static Supervisors& of(boost::asio::io_context& io) { return boost::asio::use_service<Supervisors>(io); }
-  explicit Supervisors(boost::asio::execution_context& context) : service(context) {}
+  explicit Supervisors(boost::asio::execution_context& context);
+
+  // The limit of descriptors for the children.
+  const rlimit& descriptor_limit() const { return descriptor_limit_; }
 
   void add(pid_t supervisor) { pids_.insert(supervisor); }
   void remove(pid_t supervisor) { pids_.erase(supervisor); }
@@ -34,6 +40,7 @@ class Supervisors : public boost::asio::execution_context::service {
  private:
   void shutdown() override {}
 
+  rlimit descriptor_limit_ = {};
   std::set<pid_t> pids_;
 };
 

@@ -178,7 +178,7 @@ std::vector<Host> filter_hosts(std::vector<Host> hosts, const std::string& inclu
 
 std::vector<int> parse_number_list(std::string_view text, const std::string& what) {
   constexpr int kMost = 1 << 20;
-  std::vector<int> numbers;
+  std::vector<bool> is_named(kMost + 1);  // ranges may overlap: what one text can cost is bounded
   for (std::string_view part : split(text, ',')) {
     std::string_view last = trimmed(part);
     const std::string_view first = next_part(last, '-');
@@ -189,10 +189,12 @@ std::vector<int> parse_number_list(std::string_view text, const std::string& wha
       fail(fmt::format("{} \"{}\": \"{}\" is not a number or a range; write a list like 0,2-4.", what, text,
                        part));
     }
-    for (int number = *low; number <= *high; ++number) numbers.push_back(number);
+    std::fill(is_named.begin() + *low, is_named.begin() + *high + 1, true);
   }
-  std::sort(numbers.begin(), numbers.end());
-  numbers.erase(std::unique(numbers.begin(), numbers.end()), numbers.end());
+  std::vector<int> numbers;
+  for (int number = 0; number <= kMost; ++number) {
+    if (is_named[static_cast<std::size_t>(number)]) numbers.push_back(number);
+  }
   return numbers;
 }
 

@@ -13,6 +13,7 @@
 
 #include "comm/base/error.h"
 #include "tests/agents/child_run.h"
+#include "tests/agents/marked_process.h"
 
 namespace deepscale::testing {
 namespace {
@@ -123,6 +124,20 @@ TEST(ChildProcessLinux, AStoppedSupervisorDoesNotHoldAKill) {
   ::kill(static_cast<pid_t>(parent_of(run.process->pid())), SIGSTOP);
   run.process->kill();
   EXPECT_TRUE(run.finish(kSoon));
+}
+
+// A supervisor that leaves a command of ours unread resets the link, in front of its last report.
+TEST(ChildProcessLinux, ARequestThatComesTooLateHidesNoEnd) {
+  ChildRun run(child_options({"hang"}));
+  const auto supervisors = children_of(::getpid());
+  ASSERT_EQ(supervisors.size(), 1U);
+  ::kill(supervisors[0], SIGSTOP);
+  ::kill(static_cast<pid_t>(run.process->pid()), SIGKILL);
+  ASSERT_TRUE(wait_until([&] { return !is_alive(run.process->pid()); }));
+  run.process->stop();  // wakes the supervisor
+  ASSERT_TRUE(run.finish());
+  EXPECT_EQ(run.status->text(), "killed by signal 9 (SIGKILL)");
+  EXPECT_FALSE(run.status->stopped_by_us);
 }
 
 TEST(ChildProcessLinux, LeadsAGroupAndASessionApartFromOurs) {

@@ -2,36 +2,31 @@
 // Error; nothing else.
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <string_view>
 
 #include "comm/base/error.h"
 #include "runtime/config/config.h"
 #include "runtime/schedule/learning_rate.h"
 #include "runtime/schedule/loss_scaler.h"
+#include "tests/fuzz/require.h"
 
 namespace {
 
-void require(bool holds, const char* what) {
-  if (holds) return;
-  std::fprintf(stderr, "accepted, but %s\n", what);
-  std::abort();
-}
+using deepscale::testing::require;
 
 // Outside the try block below: what the parser accepts, its users must accept too.
 void use(const deepscale::Config& config, int world_size) {
   require(
       config.train_batch_size == config.micro_batch_size * config.gradient_accumulation_steps * world_size,
-      "the batch triangle does not hold");
-  require(config.zero.stage <= 2 && config.zero.reduce_bucket_size >= 1, "ZeRO is out of range");
+      "the batch triangle");
+  require(config.zero.stage <= 2 && config.zero.reduce_bucket_size >= 1, "ZeRO is in range");
   const deepscale::LearningRateSchedule schedule(config.scheduler,
                                                  config.optimizer ? config.optimizer->lr : 1e-3);
   for (const std::int64_t step : {0, 1, 2, 1000, 1'000'000}) {
     schedule.learning_rate(step);
     schedule.momentum(step);
   }
-  require(deepscale::LossScaler(config.loss_scale).scale() > 0.0, "the loss scale is not positive");
+  require(deepscale::LossScaler(config.loss_scale).scale() > 0.0, "the loss scale is positive");
 }
 
 }  // namespace

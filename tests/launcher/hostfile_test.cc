@@ -81,5 +81,12 @@ TEST(NumberList, TakesNumbersAndRanges) {
   }
 }
 
+// Found by filter_fuzz: each mention of a range took memory of its own, here 4 MB.
+TEST(NumberList, ARangeThatIsNamedOftenCostsNoMore) {
+  std::string text = "1-1048576";
+  for (int i = 0; i < 10'000; ++i) text += ",1-1048576";
+  EXPECT_EQ(parse_number_list(text, "--x").size(), 1048576U);
+}
+
 }  // namespace
 }  // namespace deepscale::testing

@@ -167,6 +167,52 @@ environment of rank 0, where it differs from this one:
 )");
 }
 
+struct GoldenCase {
+  const char* include;
+  const char* exclude;
+  std::optional<int> ranks_per_node;
+  const char* plan;  // the part of describe() that says where the ranks run
+};
+
+class GoldenPlan : public ::testing::TestWithParam<GoldenCase> {};
+
+TEST_P(GoldenPlan, OfHeterogeneousHosts) {
+  PlanInputs inputs = inputs_for(4);
+  inputs.hosts = parse_hostfile("here slots=4\nbig slots=8 # two racks\nidle slots=0\nsingle slots=1\n", "f");
+  inputs.spec.include = GetParam().include;
+  inputs.spec.exclude = GetParam().exclude;
+  inputs.spec.ranks_per_node = GetParam().ranks_per_node;
+  const std::string text = describe(make_job_plan(inputs), {}, {});
+  EXPECT_EQ(text.substr(0, text.find("command of rank 0")), GetParam().plan);
+}
+
+INSTANTIATE_TEST_SUITE_P(JobPlan, GoldenPlan,
+                         ::testing::Values(GoldenCase{"", "", {}, R"(job: 13 ranks on 3 nodes
+  node 0: here, ranks 0-3, GPU 0,1,2,3
+  node 1: big, ranks 4-11, GPU 0,1,2,3,4,5,6,7
+  node 2: single, rank 12, GPU 0
+)"},
+                                           GoldenCase{"", "", 1, R"(job: 3 ranks on 3 nodes
+  node 0: here, rank 0, GPU 0
+  node 1: big, rank 1, GPU 0
+  node 2: single, rank 2, GPU 0
+)"},
+                                           GoldenCase{"single@big:7,2,3", "", {}, R"(job: 4 ranks on 2 nodes
+  node 0: big, ranks 0-2, GPU 2,3,7
+  node 1: single, rank 3, GPU 0
+)"},
+                                           GoldenCase{"here:3", "", {}, R"(job: 1 rank on 1 node
+  node 0: here, rank 0, GPU 3
+)"},
+                                           GoldenCase{
+                                               "", "big:0,1,2,3,4,5@single", {}, R"(job: 6 ranks on 2 nodes
+  node 0: here, ranks 0-3, GPU 0,1,2,3
+  node 1: big, ranks 4-5, GPU 6,7
+)"},
+                                           GoldenCase{"", "here@big", {}, R"(job: 1 rank on 1 node
+  node 0: single, rank 0, GPU 0
+)"}));
+
 TEST(PlanText, WritesRanges) {
   EXPECT_EQ(ranges_text({}), "");
   EXPECT_EQ(ranges_text({4}), "4");

@@ -4,13 +4,13 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 
+#include "tests/agents/marked_process.h"
 #include "tests/launcher/launcher_run.h"
 #include "tests/temporary_folder.h"
 
@@ -19,7 +19,9 @@ namespace {
 
 using namespace std::chrono_literals;
 using ::testing::AllOf;
+using ::testing::Each;
 using ::testing::HasSubstr;
+using ::testing::SizeIs;
 using ::testing::UnorderedElementsAre;
 
 // A file that goes with the test.
@@ -33,47 +35,11 @@ class ScratchFile {
   const std::filesystem::path path_;
 };
 
-// deepscale as a direct child of ours, so that its death tests its own care for its ranks and nobody else's.
-pid_t spawn_bare_launcher(const std::vector<std::string>& arguments, const JobMark& mark,
-                          int output = STDOUT_FILENO) {
-  std::vector<std::string> words = {DEEPSCALE_TEST_LAUNCHER};
-  words.insert(words.end(), arguments.begin(), arguments.end());
-  std::vector<std::string> variables;
-  const Environment marked = mark.environment();
-  for (const auto& [name, value] : marked.variables()) variables.push_back(name + "=" + value);
-  const auto pointers_to = [](std::vector<std::string>& texts) {
-    std::vector<char*> pointers;
-    for (std::string& text : texts) pointers.push_back(text.data());
-    pointers.push_back(nullptr);
-    return pointers;
-  };
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
-  pid_t pid = -1;
-  EXPECT_EQ(posix_spawn(&pid, DEEPSCALE_TEST_LAUNCHER, &actions, nullptr, pointers_to(words).data(),
-                        pointers_to(variables).data()),
-            0);
-  posix_spawn_file_actions_destroy(&actions);
-  return pid;
-}
-
 // Whether a write would block. A count of bytes does not tell: the pages of a full pipe may hold gaps.
 bool is_full(int write_end) {
   pollfd end = {write_end, POLLOUT, 0};
   return poll(&end, 1, 0) == 0;
 }
-
-// Ends the launcher with the test, also when that fails half-way: whoever remains would keep ctest waiting.
-struct LauncherGuard {
-  pid_t pid;
-  bool was_reaped = false;
-  ~LauncherGuard() {
-    if (was_reaped) return;
-    kill(pid, SIGKILL);
-    waitpid(pid, nullptr, 0);
-  }
-};
 
 TEST(LaunchSignals, AKilledRankIsReportedAsSuch) {
   const auto result = run_launcher({"--num_gpus", "3", "{rank}", "1:kill-yourself", "hang"});
@@ -130,14 +96,13 @@ TEST(LaunchSignals, StubbornRanksAreKilledWhenTheGraceIsOver) {
 
 TEST(LaunchSignals, NothingSurvivesAKilledLauncher) {
   const JobMark mark;
-  const pid_t launcher = spawn_bare_launcher(
-      {"-q", "--num_gpus", "3", DEEPSCALE_TEST_RANK_PROGRAM, "ignore-stop", "hang"}, mark);
-  LauncherGuard guard{launcher};
+  MarkedProcess launcher(
+      {DEEPSCALE_TEST_LAUNCHER, "-q", "--num_gpus", "3", DEEPSCALE_TEST_RANK_PROGRAM, "ignore-stop", "hang"},
+      mark);
   // The launcher, a supervisor and a rank each.
   ASSERT_TRUE(wait_until([&] { return mark.living_processes() >= 7; }));
-  kill(launcher, SIGKILL);
-  guard.was_reaped = waitpid(launcher, nullptr, 0) == launcher;
-  EXPECT_TRUE(guard.was_reaped);
+  launcher.send(SIGKILL);
+  EXPECT_TRUE(launcher.wait(5s));
   EXPECT_TRUE(wait_until([&] { return mark.living_processes() == 0; }, 5s))
       << mark.living_processes() << " are left";
 }
@@ -147,18 +112,14 @@ TEST(LaunchSignals, AReaderThatNeverReadsCannotHoldUpTheEnd) {
   ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);  // a launcher with the reading end could not miss its reader
   const JobMark mark;
   const std::string flood = "yes | head -c 100000000";
-  const pid_t launcher =
-      spawn_bare_launcher({"-q", "--num_gpus", "2", "--", "sh", "-c", flood}, mark, ends[1]);
-  LauncherGuard guard{launcher};
+  MarkedProcess launcher({DEEPSCALE_TEST_LAUNCHER, "-q", "--num_gpus", "2", "--", "sh", "-c", flood}, mark,
+                         ends[1]);
   ASSERT_TRUE(wait_until([&] { return is_full(ends[1]); }));
-  kill(launcher, SIGINT);
-  int status = 0;
-  const auto has_ended = [&] { return guard.was_reaped = waitpid(launcher, &status, WNOHANG) == launcher; };
-  if (!wait_until(has_ended, 500ms)) {
-    kill(launcher, SIGINT);
-    ASSERT_TRUE(wait_until(has_ended, 5s));
-  }
-  EXPECT_EQ(WEXITSTATUS(status), 130);
+  launcher.send(SIGINT);
+  if (!launcher.wait(500ms)) launcher.send(SIGINT);
+  const auto status = launcher.wait(5s);
+  ASSERT_TRUE(status);
+  EXPECT_EQ(WEXITSTATUS(*status), 130);
   EXPECT_TRUE(wait_until([&] { return mark.living_processes() == 0; }, 5s));
   for (const int end : ends) close(end);
 }
@@ -215,6 +176,17 @@ TEST(LaunchPrograms, ABoundRankRunsOnItsCoresOnly) {
   if (result.exit_code == 2) GTEST_SKIP() << "core 0 is not ours: " << result.error;
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_THAT(lines_of(result.out), UnorderedElementsAre("Cpus_allowed_list:\t0"));
+}
+
+// Three descriptors for each rank, and one for each connection to the store, soon pass the usual 1024.
+TEST(LaunchPrograms, ALowLimitOfDescriptorsIsForTheRanksOnly) {
+  const std::string command = "ulimit -Sn 64; exec " DEEPSCALE_TEST_LAUNCHER
+                              " -q --no_tag_output --num_gpus 40 -- sh -c 'ulimit -Sn'";
+  const auto run = std::make_unique<ChildRun>(ChildProcess::Options{
+      .program = "/bin/sh", .arguments = {"-c", command}, .environment = Environment::of_process()});
+  ASSERT_TRUE(run->finish());
+  EXPECT_EQ(run->status->code, 0) << run->error;
+  EXPECT_THAT(lines_of(run->out), AllOf(SizeIs(40), Each("64")));
 }
 
 TEST(LaunchFiles, SavePidNamesTheLauncher) {

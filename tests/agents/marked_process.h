@@ -1,0 +1,41 @@
+// A program that the test itself starts, and what the chaos tests share. Linux only.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tests/agents/child_run.h"
+
+namespace deepscale::testing {
+
+// A direct child of this process, with no supervisor: so its death tests its own care for what it started,
+// and nobody else's. It is killed with the object, also when a test fails half-way: whoever remains would
+// keep ctest waiting.
+class MarkedProcess {
+ public:
+  // `words` begins with the program's path; `output` becomes its standard output.
+  MarkedProcess(std::vector<std::string> words, const JobMark& mark, int output = 1);
+  ~MarkedProcess();
+  MarkedProcess(const MarkedProcess&) = delete;
+  MarkedProcess& operator=(const MarkedProcess&) = delete;
+
+  pid_t pid() const { return pid_; }
+  void send(int signal) const;  // nothing once it was reaped
+  // Its wait status; nothing when it does not end in time.
+  std::optional<int> wait(Clock::duration limit);
+
+ private:
+  pid_t pid_ = -1;
+  std::optional<int> status_;
+};
+
+std::vector<pid_t> children_of(pid_t pid);
+
+// Which seeds a chaos test runs: that of DEEPSCALE_CHAOS_SEED, else 1 to DEEPSCALE_CHAOS_RUNS.
+std::vector<std::uint32_t> chaos_seeds(std::int64_t default_runs);
+
+}  // namespace deepscale::testing

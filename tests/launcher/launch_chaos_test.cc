@@ -1,0 +1,265 @@
+// Kills, stops and slows the processes of a real job at random moments of its life: nothing may remain, the
+// launcher must end in time, and it must name whoever was hit first. A failure names its seed;
+// DEEPSCALE_CHAOS_SEED=<seed> replays it, DEEPSCALE_CHAOS_RUNS sets how many are tried.
+#include <fmt/core.h>
+#include <fmt/ranges.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <random>
+
+#include "tests/launcher/json_job.h"
+
+namespace deepscale::testing {
+namespace {
+
+constexpr auto kSoon = std::chrono::seconds(20);
+
+enum class Moment { kStarting, kRunning, kStopping, kFailing, kRestarting };
+enum class Victim { kRank, kSupervisor, kLauncher };
+enum class Blow { kKill, kStop, kSlow };
+
+constexpr const char* kMoments[] = {"starting", "running", "stopping", "failing", "restarting"};
+constexpr const char* kVictims[] = {"a rank", "a supervisor", "the launcher"};
+constexpr const char* kBlows[] = {"killed", "stopped", "slowed"};
+
+class Dice {
+ public:
+  explicit Dice(std::uint32_t seed) : random_(seed) {}
+  // 0 to count - 1. A distribution of the standard library would differ from one library to the next.
+  int roll(int count) { return static_cast<int>(random_() % static_cast<unsigned>(count)); }
+  bool is_one_in(int count) { return roll(count) == 0; }
+  void pause(int most_milliseconds) { ::usleep(static_cast<useconds_t>(roll(1000 * most_milliseconds))); }
+
+ private:
+  std::mt19937 random_;
+};
+
+// What happens to whom, and when, in the job of a seed.
+struct Scenario {
+  explicit Scenario(Dice& dice)
+      : moment(static_cast<Moment>(dice.roll(5))),
+        victim(static_cast<Victim>(dice.roll(3))),
+        blow(static_cast<Blow>(dice.roll(3))),
+        ranks(2 + dice.roll(3)) {
+    for (const char* action : {"ignore-stop", "grandchild", "detached-grandchild", "orphan-grandchild"}) {
+      if (dice.is_one_in(2)) actions.push_back(action);
+    }
+    actions.push_back("out=ready\n");
+    if (dice.is_one_in(3)) actions.push_back("close-output");
+    actions.push_back("hang");
+  }
+
+  std::vector<std::string> arguments() const {
+    std::vector<std::string> words = {"--grace", "100ms", "--num_gpus", std::to_string(ranks)};
+    if (moment == Moment::kRestarting) words.insert(words.end(), {"--max_restarts", "1"});
+    words.push_back(DEEPSCALE_TEST_CHILD);
+    words.insert(words.end(), actions.begin(), actions.end());
+    return words;
+  }
+
+  std::string text() const {
+    return fmt::format("{} is {} while the job is {}; {} ranks: {}", kVictims[static_cast<int>(victim)],
+                       kBlows[static_cast<int>(blow)], kMoments[static_cast<int>(moment)], ranks,
+                       fmt::join(actions, " "));
+  }
+
+  Moment moment;
+  Victim victim;
+  Blow blow;
+  int ranks;
+  std::vector<std::string> actions;  // of every rank
+};
+
+class ChaosRun {
+ public:
+  explicit ChaosRun(std::uint32_t seed) : dice_(seed), scenario_(dice_), job_(scenario_.arguments()) {}
+
+  std::string scenario() const { return scenario_.text(); }
+  const std::string& transcript() const { return job_.transcript(); }
+  void run();
+
+ private:
+  struct Target {
+    Victim victim;
+    pid_t pid;
+    std::optional<int> rank;  // it, or the one that it holds, where that is known
+  };
+  // What the launcher may name as the first cause.
+  struct Cause {
+    int rank;
+    std::string how;  // as in the status of a failure event
+  };
+
+  void reach_the_moment();
+  Target choose_target();
+  void strike(const Target& target);
+  void expect_as_cause(const Target& target);
+  bool goes_on(const Target& target);
+  void ask_to_stop();
+  void check_end(int wait_status);
+  bool is_expected(const JsonJob::Json& failure) const;
+
+  Dice dice_;
+  const Scenario scenario_;
+  JsonJob job_;
+  std::vector<Cause> causes_;
+  bool was_asked_to_stop_ = false;
+};
+
+void ChaosRun::run() {
+  ASSERT_NO_FATAL_FAILURE(reach_the_moment());
+  const Target target = choose_target();
+  strike(target);
+  if (goes_on(target)) ask_to_stop();
+  const auto status = job_.finish(kSoon);
+  ASSERT_TRUE(status) << "the launcher hangs";
+  const bool was_launcher_killed = target.victim == Victim::kLauncher && scenario_.blow == Blow::kKill;
+  if (!was_launcher_killed) check_end(*status);
+  EXPECT_TRUE(wait_until([&] { return job_.living_processes() == 0; }, kSoon))
+      << job_.living_processes() << " processes are left";
+}
+
+void ChaosRun::reach_the_moment() {
+  if (scenario_.moment == Moment::kStarting) {
+    const int count = dice_.roll(scenario_.ranks + 1);
+    ASSERT_TRUE(job_.wait_for([&] { return job_.ranks_started() >= count; }, kSoon));
+    return dice_.pause(3);
+  }
+  ASSERT_TRUE(job_.wait_for([&] { return job_.ranks_ready() == scenario_.ranks; }, kSoon));
+  if (scenario_.moment == Moment::kRunning) return;
+  if (scenario_.moment == Moment::kStopping) {
+    ask_to_stop();
+  } else {
+    const int first = dice_.roll(scenario_.ranks);
+    causes_ = {{first, "signalled"}};
+    ::kill(job_.pid_of(first).value(), SIGKILL);
+    // With a restart, the next generation may have been told of by then.
+    ASSERT_TRUE(
+        job_.wait_for([&] { return job_.has_exited(first) || !job_.last("failure").is_null(); }, kSoon));
+  }
+  dice_.pause(scenario_.moment == Moment::kRestarting ? 150 : 50);
+}
+
+// Whoever the scenario means, where that is there at this moment; else the one above it.
+ChaosRun::Target ChaosRun::choose_target() {
+  job_.read_events();
+  const int rank = dice_.roll(scenario_.ranks);
+  const auto pid = job_.pid_of(rank);
+  if (scenario_.victim == Victim::kRank && pid) return {Victim::kRank, *pid, rank};
+  const auto supervisors = children_of(job_.launcher().pid());
+  if (scenario_.victim != Victim::kLauncher && !supervisors.empty()) {
+    const pid_t supervisor = supervisors[static_cast<std::size_t>(rank) % supervisors.size()];
+    return {Victim::kSupervisor, supervisor, job_.rank_below(supervisor)};
+  }
+  return {Victim::kLauncher, job_.launcher().pid(), std::nullopt};
+}
+
+void ChaosRun::strike(const Target& target) {
+  if (scenario_.blow == Blow::kKill) {
+    expect_as_cause(target);
+    ::kill(target.pid, SIGKILL);
+    return;
+  }
+  for (int i = scenario_.blow == Blow::kSlow ? 10 : 1; i > 0; --i) {
+    ::kill(target.pid, SIGSTOP);
+    dice_.pause(5);
+    if (scenario_.blow == Blow::kSlow) ::kill(target.pid, SIGCONT);
+  }
+}
+
+void ChaosRun::expect_as_cause(const Target& target) {
+  // In a job that fails there is a first cause already.
+  if (target.victim == Victim::kLauncher || scenario_.moment == Moment::kFailing) return;
+  for (int rank = 0; rank < scenario_.ranks; ++rank) {
+    if (target.rank.value_or(rank) != rank) continue;
+    if (target.victim == Victim::kRank) {
+      causes_.push_back({rank, "signalled"});
+    } else {
+      causes_.push_back({rank, "lost"});
+      if (scenario_.moment != Moment::kRunning) causes_.push_back({rank, "spawn failed"});
+    }
+  }
+}
+
+// Whether the job may outlive the blow, and so has to be asked to end.
+bool ChaosRun::goes_on(const Target& target) {
+  if (scenario_.blow != Blow::kKill) return true;
+  if (target.victim == Victim::kLauncher || scenario_.moment != Moment::kRestarting) return false;
+  if (job_.generation() == 1) return false;
+  // The blow hit a generation that was failing anyway, or one that had not been told of yet.
+  const auto is_finished = [&] { return !job_.last("job_finished").is_null(); };
+  const auto is_running = [&] { return job_.generation() == 1 && job_.ranks_ready() == scenario_.ranks; };
+  EXPECT_TRUE(job_.wait_for([&] { return is_finished() || is_running(); }, kSoon));
+  return !is_finished();
+}
+
+void ChaosRun::ask_to_stop() {
+  was_asked_to_stop_ = true;
+  job_.launcher().send(SIGTERM);
+  job_.launcher().send(SIGCONT);  // a launcher that was stopped can do nothing before
+  if (!dice_.is_one_in(4)) return;
+  dice_.pause(20);
+  job_.launcher().send(SIGTERM);  // once more: now
+}
+
+void ChaosRun::check_end(int wait_status) {
+  if (WIFSIGNALED(wait_status)) {  // it had not come as far as to handle signals
+    EXPECT_EQ(WTERMSIG(wait_status), SIGTERM);
+    EXPECT_TRUE(was_asked_to_stop_ && job_.generation() == -1);
+    return;
+  }
+  const int exit_code = WEXITSTATUS(wait_status);
+  const JsonJob::Json& end = job_.last("job_finished");
+  ASSERT_FALSE(end.is_null()) << "exit code " << exit_code;
+  EXPECT_EQ(end["exit_code"], exit_code);
+  if (end["outcome"] == "stopped") {
+    EXPECT_TRUE(was_asked_to_stop_);
+    EXPECT_EQ(exit_code, 128 + SIGTERM);
+    return;
+  }
+  EXPECT_EQ(end["outcome"], "failed");
+  const JsonJob::Json& failure = job_.last("failure");
+  ASSERT_FALSE(failure.is_null());
+  EXPECT_EQ(failure["exit_code"], exit_code);
+  EXPECT_NE(exit_code, 0);
+  EXPECT_TRUE(is_expected(failure)) << "this is not the first cause";
+}
+
+bool ChaosRun::is_expected(const JsonJob::Json& failure) const {
+  return std::any_of(causes_.begin(), causes_.end(), [&](const Cause& cause) {
+    return failure["rank"] == cause.rank && failure["status"]["how"] == cause.how;
+  });
+}
+
+TEST(LaunchChaos, NothingRemainsNothingHangsAndTheFirstCauseIsRight) {
+  for (const std::uint32_t seed : chaos_seeds(25)) {
+    ChaosRun chaos(seed);
+    chaos.run();
+    ASSERT_FALSE(HasFailure()) << "seed " << seed << ": " << chaos.scenario()
+                               << "\nreplay with DEEPSCALE_CHAOS_SEED=" << seed << "; the launcher told:\n"
+                               << chaos.transcript();
+  }
+}
+
+// Ranks that notice at once that another one is gone, and end because of it, are no first cause.
+TEST(LaunchChaos, ARankThatIsMissedByTheOthersIsTheFirstCause) {
+  for (const std::uint32_t seed : chaos_seeds(25)) {
+    Dice dice(seed);
+    const int ranks = 2 + dice.roll(7);
+    JsonJob job({"--num_gpus", std::to_string(ranks), DEEPSCALE_TEST_MEETING_PROGRAM});
+    ASSERT_TRUE(job.wait_for([&] { return job.ranks_ready() == ranks; }, kSoon)) << job.transcript();
+    dice.pause(5);
+    const int victim = dice.roll(ranks);
+    ::kill(job.pid_of(victim).value(), SIGKILL);
+    ASSERT_TRUE(job.finish(kSoon)) << "seed " << seed << "\n" << job.transcript();
+    EXPECT_EQ(job.transcript().find("\"lost\""), std::string::npos) << "seed " << seed;
+    EXPECT_EQ(job.last("failure")["rank"], victim) << "seed " << seed << "\n" << job.transcript();
+  }
+}
+
+}  // namespace
+}  // namespace deepscale::testing
