@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <array>
 #include <boost/crc.hpp>
 #include <cerrno>
 #include <cstring>
@@ -37,6 +38,22 @@ std::optional<std::int64_t> bytes_of(const std::string& dtype, const std::vector
     bytes *= size;
   }
   return bytes;
+}
+
+// `room`: bytes of all tensors. Throws what is wrong with the description.
+SafetensorsReader::Entry entry_of(const Json& description, std::int64_t data_begin, std::int64_t room) {
+  SafetensorsReader::Entry entry;
+  entry.dtype = description.at("dtype").get<std::string>();
+  entry.shape = description.at("shape").get<std::vector<std::int64_t>>();
+  const auto offsets = description.at("data_offsets").get<std::array<std::int64_t, 2>>();
+  const auto [begin, end] = offsets;
+  const std::optional<std::int64_t> bytes = bytes_of(entry.dtype, entry.shape);
+  if (!bytes || begin < 0 || end < begin || end > room || *bytes != end - begin) {
+    throw std::out_of_range(fmt::format("bytes {} to {} of {} do not fit its shape", begin, end, room));
+  }
+  entry.begin = data_begin + begin;
+  entry.bytes = *bytes;
+  return entry;
 }
 
 }  // namespace
@@ -107,8 +124,14 @@ void SafetensorsReader::read_header() {
   if (!file_.read(text.data(), static_cast<std::streamsize>(length))) refuse("its header cannot be read");
   const Json header = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!header.is_object()) refuse("its header is no JSON object");
+  const std::int64_t data_begin = 8 + static_cast<std::int64_t>(length);
   for (const auto& [name, description] : header.items()) {
-    if (name != kMetadata) add_entry(name, description.dump(), 8 + static_cast<std::int64_t>(length));
+    if (name == kMetadata) continue;
+    try {
+      entries_.emplace(name, entry_of(description, data_begin, file_bytes_ - data_begin));
+    } catch (const std::exception& error) {
+      refuse(fmt::format("the description of tensor '{}' is wrong ({})", name, error.what()));
+    }
   }
   const auto metadata = header.find(kMetadata);
   if (metadata == header.end() || !metadata->is_object()) return;
@@ -117,30 +140,6 @@ void SafetensorsReader::read_header() {
     const auto entry = entries_.find(key.substr(std::strlen(kChecksumPrefix)));
     if (entry != entries_.end()) entry->second.checksum = value.get<std::string>();
   }
-}
-
-void SafetensorsReader::add_entry(const std::string& name, const std::string& description,
-                                  std::int64_t data_begin) {
-  Entry entry;
-  std::int64_t end = 0;
-  try {
-    const Json json = Json::parse(description);
-    entry.dtype = json.at("dtype").get<std::string>();
-    entry.shape = json.at("shape").get<std::vector<std::int64_t>>();
-    const auto offsets = json.at("data_offsets").get<std::vector<std::int64_t>>();
-    entry.begin = offsets.at(0);
-    end = offsets.at(1);
-  } catch (const std::exception& error) {
-    refuse(fmt::format("the description of tensor '{}' is malformed ({})", name, error.what()));
-  }
-  const std::optional<std::int64_t> bytes = bytes_of(entry.dtype, entry.shape);
-  const std::int64_t room = file_bytes_ - data_begin;
-  if (!bytes || entry.begin < 0 || end < entry.begin || end > room || *bytes != end - entry.begin) {
-    refuse(fmt::format("tensor '{}' does not fit: bytes {} to {} of {}", name, entry.begin, end, room));
-  }
-  entry.begin += data_begin;
-  entry.bytes = *bytes;
-  entries_.emplace(name, std::move(entry));
 }
 
 void SafetensorsReader::read(const std::string& name, void* destination) {

@@ -52,7 +52,6 @@ class SafetensorsReader {
  private:
   [[noreturn]] void refuse(const std::string& why) const;
   void read_header();
-  void add_entry(const std::string& name, const std::string& description, std::int64_t data_begin);
 
   std::filesystem::path path_;
   std::ifstream file_;

@@ -70,7 +70,7 @@ void together(TensorCollectives& collectives, const char* what, const std::funct
 std::vector<Optimizer::Moments> quantities_of(const CheckpointSubject& subject) {
   std::vector<Optimizer::Moments> quantities = subject.optimizer.moments();
   quantities.push_back({kMaster, {}});
-  for (const Segment& segment : subject.stage.segments()) quantities.back().tensors.push_back(segment.master);
+  for (const Segment& segment : subject.stage.layout()) quantities.back().tensors.push_back(segment.master);
   return quantities;
 }
 
@@ -311,9 +311,13 @@ void restore_counters(const Json& index, const CheckpointSubject& subject) {
                                .last_overflow_step = scaler.at("last_overflow_step")});
 }
 
-// All that needs no collective; `fixed` gets the saved values.
-std::string read_checkpoint(const CheckpointSubject& subject, CheckpointName& name,
-                            std::vector<NamedTensor>& fixed) {
+struct ReadCheckpoint {
+  std::string client_state;
+  std::vector<at::Tensor> fixed;  // values of fixed_tensors()
+};
+
+// All that needs no collective.
+ReadCheckpoint read_checkpoint(const CheckpointSubject& subject, CheckpointName& name) {
   if (name.tag.empty()) name.tag = read_text(name.directory / kLatestName);
   const fs::path folder = name.directory / name.tag;
   const Json index = read_index(folder / kIndexName);
@@ -321,13 +325,16 @@ std::string read_checkpoint(const CheckpointSubject& subject, CheckpointName& na
   std::vector<SafetensorsReader> readers;
   for (const Json& file : index.at("files")) readers.emplace_back(folder / file.get<std::string>());
   read_pieces(subject, readers);
-  for (NamedTensor& tensor : fixed) tensor.tensor = read_like(readers.at(0), tensor.name, tensor.tensor);
+  ReadCheckpoint read;
+  for (const NamedTensor& fixed : fixed_tensors(subject.tensors))
+    read.fixed.push_back(read_like(readers.at(0), fixed.name, fixed.tensor));
   if (static_cast<int>(readers.size()) == subject.collectives.size()) {
     SafetensorsReader& own = readers[static_cast<std::size_t>(subject.collectives.rank())];
     restore_random_state(read_like(own, kRandomState, random_state()));
   }
   restore_counters(index, subject);
-  return index.at("client_state");
+  read.client_state = index.at("client_state");
+  return read;
 }
 
 }  // namespace
@@ -355,18 +362,16 @@ void save_checkpoint(const CheckpointSubject& subject, const CheckpointName& nam
 
 std::string load_checkpoint(const CheckpointSubject& subject, CheckpointName& name) {
   const at::NoGradGuard no_grad;
-  std::vector<NamedTensor> fixed = fixed_tensors(subject.tensors);
-  std::string client_state;
-  together(subject.collectives, "loading a checkpoint",
-           [&] { client_state = read_checkpoint(subject, name, fixed); });
-  for (const Segment& segment : subject.stage.segments()) {
+  ReadCheckpoint read;
+  together(subject.collectives, "loading a checkpoint", [&] { read = read_checkpoint(subject, name); });
+  for (const Segment& segment : subject.stage.layout()) {
     if (!segment.master.is_same(segment.parameter)) segment.parameter.copy_(segment.master);
   }
   subject.stage.publish_parameters();
   const std::vector<NamedTensor> in_model = fixed_tensors(subject.tensors);
-  for (std::size_t i = 0; i < fixed.size(); ++i) in_model[i].tensor.copy_(fixed[i].tensor);
+  for (std::size_t i = 0; i < in_model.size(); ++i) in_model[i].tensor.copy_(read.fixed[i]);
   subject.stage.rethrow_failure();
-  return client_state;
+  return read.client_state;
 }
 
 }  // namespace deepscale

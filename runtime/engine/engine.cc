@@ -35,9 +35,9 @@ std::shared_ptr<Communicator> require_communicator(const InitializeOptions& opti
       fmt::format("a world of {} ranks needs InitializeOptions::communicator", options.layout.world_size));
 }
 
-std::vector<at::Tensor> masters_of(ZeroStage& stage) {
+std::vector<at::Tensor> masters_of(const ZeroStage& stage) {
   std::vector<at::Tensor> masters;
-  for (const Segment& segment : stage.segments()) masters.push_back(segment.master);
+  for (const Segment& segment : stage.layout()) masters.push_back(segment.master);
   return masters;
 }
 
@@ -119,7 +119,6 @@ Engine::Parts::Parts(std::shared_ptr<torch::nn::Module> module, const Config& co
                          .prefetch_numel = config.zero.prefetch_bucket_size},
        .persistence_threshold = config.zero.param_persistence_threshold});
   optimizer = std::make_unique<Optimizer>(optimizer_config, masters_of(*stage));
-  stage->clear_gradients();
 }
 
 double Engine::Parts::global_norm() {
@@ -309,7 +308,7 @@ MemoryReport Engine::memory() const {
   report.gradients = parts_->stage->gradient_bytes();
   report.optimizer_state = parts_->optimizer->state_bytes();
   if (parts_->dtype != torch::kFloat) {
-    for (const Segment& segment : parts_->stage->segments())
+    for (const Segment& segment : parts_->stage->layout())
       report.optimizer_state += static_cast<std::int64_t>(segment.master.nbytes());
   }
   return report;

@@ -2,16 +2,8 @@
 
 #include <torch/torch.h>
 
-#include <algorithm>
-
 namespace deepscale {
 namespace {
-
-std::vector<std::int64_t> numels_of(const std::vector<at::Tensor>& tensors) {
-  std::vector<std::int64_t> numels;
-  for (const at::Tensor& tensor : tensors) numels.push_back(tensor.numel());
-  return numels;
-}
 
 ParameterGroups lay_out(const ModelTensors& tensors, const ZeroStageOptions& options) {
   if (options.stage == 3) {
@@ -21,13 +13,6 @@ ParameterGroups lay_out(const ModelTensors& tensors, const ZeroStageOptions& opt
   ParameterGroups layout;
   for (int i = static_cast<int>(tensors.trainable.size()); i-- > 0;) layout.order.push_back(i);
   return layout;
-}
-
-template <typename T>
-std::vector<T> in_order(const std::vector<T>& values, const std::vector<int>& order) {
-  std::vector<T> ordered;
-  for (const int index : order) ordered.push_back(values[static_cast<std::size_t>(index)]);
-  return ordered;
 }
 
 std::unique_ptr<ParameterStorage> make_storage(const PartitionPlan& plan, const ModelTensors& tensors,
@@ -99,15 +84,13 @@ std::vector<SegmentPiece> FlatStage::pieces() const {
   std::vector<SegmentPiece> pieces;
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     const PartitionPlan::Parameter& placed = plan_.parameters()[i];
-    const ParameterStorage::Owned owned = storage_->owned(placed.bucket);
-    const std::int64_t begin = std::max(owned.offset, placed.offset);
-    const std::int64_t end = std::min(owned.offset + owned.values.numel(), placed.offset + placed.numel);
-    if (begin >= end) continue;
+    const OwnedPart part = owned_part(placed, storage_->owned(placed.bucket));
+    if (part.numel == 0) continue;
     pieces.push_back({.segment = static_cast<std::size_t>(placed.bucket),
-                      .segment_offset = begin - owned.offset,
+                      .segment_offset = part.owned_offset,
                       .parameter = names_[i],
-                      .parameter_offset = begin - placed.offset,
-                      .numel = end - begin});
+                      .parameter_offset = part.parameter_offset,
+                      .numel = part.numel});
   }
   return pieces;
 }

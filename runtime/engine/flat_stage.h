@@ -23,6 +23,7 @@ class FlatStage : public ZeroStage {
   void begin_backward(bool boundary) override;
   void end_backward() override;
   const std::vector<Segment>& segments() override { return segments_; }
+  const std::vector<Segment>& layout() const override { return segments_; }
   std::vector<SegmentPiece> pieces() const override;
   bool saves_pieces() const override { return options_.stage != 0 || collectives_.rank() == 0; }
   void publish_parameters() override { storage_->publish(); }

@@ -38,6 +38,12 @@ ModelTensors ModelTensors::of(torch::nn::Module& module) {
   return tensors;
 }
 
+std::vector<std::int64_t> numels_of(const std::vector<at::Tensor>& tensors) {
+  std::vector<std::int64_t> numels;
+  for (const at::Tensor& tensor : tensors) numels.push_back(tensor.numel());
+  return numels;
+}
+
 void move_in_place(const at::Tensor& tensor, c10::Device device, at::ScalarType floating_dtype) {
   const at::ScalarType dtype = tensor.is_floating_point() ? floating_dtype : tensor.scalar_type();
   if (tensor.device() == device && tensor.scalar_type() == dtype) return;

@@ -24,6 +24,8 @@ struct ModelTensors {
   static ModelTensors of(torch::nn::Module& module);
 };
 
+std::vector<std::int64_t> numels_of(const std::vector<at::Tensor>& tensors);
+
 // Moves a tensor that others hold by handle: storage, device and floating dtype change, identity does not.
 void move_in_place(const at::Tensor& tensor, c10::Device device, at::ScalarType floating_dtype);
 

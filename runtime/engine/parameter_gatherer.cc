@@ -26,6 +26,11 @@ const Home* home_of(const at::Tensor& tensor) {
                                                        : nullptr;
 }
 
+void set_memory(const at::Tensor& parameter, c10::DataPtr memory) {
+  parameter.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl()->set_data_ptr_noswap(
+      std::move(memory));
+}
+
 struct Use {
   Home home;
   std::size_t argument;
@@ -36,6 +41,7 @@ struct UsesOfOperator final : at::ObserverContext {
   std::vector<Use> uses;
 };
 
+// The sharded parameters among the inputs.
 std::vector<Use> find_uses(const at::RecordFunction& function) {
   std::vector<Use> uses;
   const auto note = [&](const at::Tensor& tensor, std::size_t argument) {
@@ -120,8 +126,7 @@ ParameterGatherer::ParameterGatherer(TensorCollectives& collectives, GatherLimit
 ParameterGatherer::~ParameterGatherer() {
   for (Unit& unit : units_) {
     for (const Member& member : unit.options.members) {
-      member.parameter.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl()->set_data_ptr_noswap(
-          c10::DataPtr(nullptr, member.parameter.device()));
+      set_memory(member.parameter, c10::DataPtr(nullptr, member.parameter.device()));
     }
   }
 }
@@ -135,20 +140,19 @@ void ParameterGatherer::add_unit(UnitOptions options) {
 
 void ParameterGatherer::start() {
   std::vector<std::int64_t> numels;
-  for (const Unit& unit : units_) numels.push_back(unit.options.is_persistent ? 0 : unit.numel);
+  for (const Unit& unit : units_) numels.push_back(unit.numel);
   schedule_.emplace(std::move(numels), limits_);
-  for (Unit& unit : units_) {
-    if (!unit.options.is_persistent) continue;
-    schedule_->begin_use(unit.home.unit);
-    gather(unit);
-    wait(unit);
-  }
+  gather_persistent();
   observe_operators();
 }
 
 void ParameterGatherer::refresh() {
   const std::lock_guard lock(mutex_);
   for (const int index : schedule_->release_all()) release(units_[static_cast<std::size_t>(index)]);
+  gather_persistent();
+}
+
+void ParameterGatherer::gather_persistent() {
   for (Unit& unit : units_) {
     if (unit.options.is_persistent) gather(unit);
   }
@@ -208,8 +212,8 @@ void ParameterGatherer::attach(Unit& unit) {
       memory = static_cast<char*>(unit.whole.data_ptr()) +
                member.offset * static_cast<std::int64_t>(unit.whole.element_size());
     }
-    member.parameter.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl()->set_data_ptr_noswap(
-        c10::DataPtr(memory, &unit.home, &leave_memory_to_unit, unit.options.shard.device()));
+    set_memory(member.parameter,
+               c10::DataPtr(memory, &unit.home, &leave_memory_to_unit, unit.options.shard.device()));
   }
 }
 

@@ -70,6 +70,7 @@ class ParameterGatherer {
  private:
   struct Unit;
 
+  void gather_persistent();
   void gather(Unit& unit);
   void wait(Unit& unit);
   void release(Unit& unit);
@@ -77,8 +78,8 @@ class ParameterGatherer {
 
   TensorCollectives& collectives_;
   const GatherLimits limits_;
-  std::deque<Unit> units_;  // a deque: storages point to its elements
-  std::optional<GatherSchedule> schedule_;
+  std::deque<Unit> units_;                  // a deque: storages point to its elements
+  std::optional<GatherSchedule> schedule_;  // never asked about what is persistent
   std::exception_ptr failure_;
   mutable std::mutex mutex_;
 };

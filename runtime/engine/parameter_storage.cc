@@ -6,13 +6,18 @@
 
 namespace deepscale {
 
-void copy_owned_part(const PartitionPlan::Parameter& parameter, const at::Tensor& values,
-                     const ParameterStorage::Owned& owned) {
+OwnedPart owned_part(const PartitionPlan::Parameter& parameter, const ParameterStorage::Owned& owned) {
   const std::int64_t begin = std::max(owned.offset, parameter.offset);
   const std::int64_t end = std::min(owned.offset + owned.values.numel(), parameter.offset + parameter.numel);
-  if (begin >= end) return;
-  owned.values.narrow(0, begin - owned.offset, end - begin)
-      .copy_(values.narrow(0, begin - parameter.offset, end - begin));
+  if (begin >= end) return {0, 0, 0};
+  return {begin - parameter.offset, begin - owned.offset, end - begin};
+}
+
+void copy_owned_part(const PartitionPlan::Parameter& parameter, const at::Tensor& values,
+                     const ParameterStorage::Owned& owned) {
+  const OwnedPart part = owned_part(parameter, owned);
+  owned.values.narrow(0, part.owned_offset, part.numel)
+      .copy_(values.narrow(0, part.parameter_offset, part.numel));
 }
 
 WholeParameters::WholeParameters(const PartitionPlan& plan, const at::TensorOptions& options,

@@ -37,7 +37,14 @@ class ParameterStorage {
   virtual std::int64_t bytes() const = 0;
 };
 
-// Copies the part of a parameter's flat `values` that lies in `owned`.
+// The part of a parameter that lies in `owned`; numel 0: none.
+struct OwnedPart {
+  std::int64_t parameter_offset;
+  std::int64_t owned_offset;
+  std::int64_t numel;
+};
+OwnedPart owned_part(const PartitionPlan::Parameter& parameter, const ParameterStorage::Owned& owned);
+// Copies that part of a parameter's flat `values`.
 void copy_owned_part(const PartitionPlan::Parameter& parameter, const at::Tensor& values,
                      const ParameterStorage::Owned& owned);
 

@@ -5,15 +5,10 @@
 #include <algorithm>
 #include <numeric>
 
+#include "runtime/engine/model_tensors.h"
 #include "runtime/zero/module_groups.h"
 
 namespace deepscale {
-namespace {
-
-constexpr std::int64_t kLeastUnitsPerModel = 8;
-constexpr std::int64_t kSmallUnitNumel = 1 << 20;
-
-}  // namespace
 
 ParameterGroups partition_groups(const std::vector<std::string>& names,
                                  const std::vector<std::int64_t>& numels,
@@ -23,16 +18,10 @@ ParameterGroups partition_groups(const std::vector<std::string>& names,
   for (int i = 0; i < static_cast<int>(numels.size()); ++i) {
     (numels[static_cast<std::size_t>(i)] < persistence_threshold ? persistent : large).push_back(i);
   }
-  std::vector<std::string> large_names;
-  std::vector<std::int64_t> large_numels;
-  for (const int index : large) {
-    large_names.push_back(names[static_cast<std::size_t>(index)]);
-    large_numels.push_back(numels[static_cast<std::size_t>(index)]);
-  }
   const std::int64_t total = std::accumulate(numels.begin(), numels.end(), std::int64_t{0});
   ParameterGroups result;
   result.groups =
-      group_by_module(large_names, large_numels, std::max(total / kLeastUnitsPerModel, kSmallUnitNumel));
+      group_by_module(in_order(names, large), in_order(numels, large), default_bucket_numel(total));
   // Backward produces gradients in about the reverse order of registration.
   std::reverse(large.begin(), large.end());
   std::reverse(result.groups.begin(), result.groups.end());
@@ -70,24 +59,18 @@ void ShardedParameters::take(int index, at::Tensor parameter, const at::Tensor& 
 }
 
 void ShardedParameters::take_frozen() {
-  std::vector<std::int64_t> numels;
-  for (const at::Tensor& tensor : options_.frozen) numels.push_back(tensor.numel());
   const ParameterGroups layout =
-      partition_groups(options_.frozen_names, numels, options_.persistence_threshold);
-  std::vector<at::Tensor> frozen;
-  numels.clear();
-  for (const int index : layout.order) {
-    frozen.push_back(options_.frozen[static_cast<std::size_t>(index)]);
-    numels.push_back(frozen.back().numel());
-  }
-  frozen_plan_ = PartitionPlan(numels, {.world_size = collectives_.size(), .groups = layout.groups});
+      partition_groups(options_.frozen_names, numels_of(options_.frozen), options_.persistence_threshold);
+  const std::vector<at::Tensor> frozen = in_order(options_.frozen, layout.order);
+  frozen_plan_ =
+      PartitionPlan(numels_of(frozen), {.world_size = collectives_.size(), .groups = layout.groups});
   frozen_shard_ = at::zeros({frozen_plan_.shard_numel()}, options_.tensors);
   for (std::size_t i = 0; i < frozen.size(); ++i) {
     const PartitionPlan::Parameter& placed = frozen_plan_.parameters()[i];
     copy_owned_part(placed, frozen[i].detach().reshape({-1}),
                     {slice(frozen_plan_, frozen_shard_, placed.bucket),
                      frozen_plan_.slice_offset(placed.bucket, collectives_.rank())});
-    frozen[i].set_data(tensor_without_memory(frozen[i].sizes(), options_.tensors));
+    at::Tensor(frozen[i]).set_data(tensor_without_memory(frozen[i].sizes(), options_.tensors));
   }
   for (int bucket = 0; bucket < static_cast<int>(frozen_plan_.buckets().size()); ++bucket) {
     add_unit(frozen_plan_, frozen_shard_, bucket, frozen, nullptr);

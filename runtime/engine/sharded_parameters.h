@@ -56,4 +56,11 @@ struct ParameterGroups {
 ParameterGroups partition_groups(const std::vector<std::string>& names,
                                  const std::vector<std::int64_t>& numels, std::int64_t persistence_threshold);
 
+template <typename T>
+std::vector<T> in_order(const std::vector<T>& values, const std::vector<int>& order) {
+  std::vector<T> ordered;
+  for (const int index : order) ordered.push_back(values[static_cast<std::size_t>(index)]);
+  return ordered;
+}
+
 }  // namespace deepscale

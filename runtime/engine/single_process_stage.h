@@ -12,6 +12,7 @@ class SingleProcessStage : public ZeroStage {
   void begin_backward(bool) override {}
   void end_backward() override;
   const std::vector<Segment>& segments() override;
+  const std::vector<Segment>& layout() const override { return segments_; }
   std::vector<SegmentPiece> pieces() const override;
   std::vector<at::Tensor> owned_gradients() override;
   void publish_parameters() override {}

@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "comm/base/error.h"
 #include "runtime/engine/gradient_partition_stage.h"
@@ -17,13 +18,10 @@ namespace {
 // Buckets are at most reduce_bucket_size, and small enough that the first ones travel while autograd still
 // works: DeepSpeed's default of 5e8 elements would put most models into one bucket, with no overlap and no
 // saving at stage 2.
-constexpr std::int64_t kBucketsPerModel = 8;
-constexpr std::int64_t kSmallBucketNumel = 1 << 20;
-
 std::int64_t choose_bucket_numel(const ModelTensors& tensors, std::int64_t requested) {
-  std::int64_t total = 0;
-  for (const at::Tensor& parameter : tensors.trainable) total += parameter.numel();
-  return std::min(requested, std::max(total / kBucketsPerModel, kSmallBucketNumel));
+  const std::vector<std::int64_t> numels = numels_of(tensors.trainable);
+  return std::min(requested,
+                  default_bucket_numel(std::accumulate(numels.begin(), numels.end(), std::int64_t{0})));
 }
 
 void take_fixed_tensors(const ModelTensors& tensors, TensorCollectives& collectives,

@@ -45,6 +45,8 @@ class ZeroStage {
 
   // What this rank's optimizer updates. Gradients are valid after end_backward() of a boundary.
   virtual const std::vector<Segment>& segments() = 0;
+  // The same, with gradients that may be undefined.
+  virtual const std::vector<Segment>& layout() const = 0;
   // What the segments are made of, but for padding.
   virtual std::vector<SegmentPiece> pieces() const = 0;
   // Whether a checkpoint takes the pieces from this rank, where several ranks have the same ones.

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "comm/base/error.h"
@@ -41,6 +42,12 @@ void check_numel(std::int64_t numel, std::size_t parameter, std::int64_t arena_n
 }
 
 }  // namespace
+
+std::int64_t default_bucket_numel(std::int64_t model_numel) {
+  constexpr std::int64_t kBucketsPerModel = 8;
+  constexpr std::int64_t kSmallBucketNumel = 1 << 20;
+  return std::max(model_numel / kBucketsPerModel, kSmallBucketNumel);
+}
 
 PartitionPlan::PartitionPlan(const std::vector<std::int64_t>& parameter_numels,
                              const PartitionOptions& options)

@@ -18,6 +18,10 @@
 
 namespace deepscale {
 
+// For a model of so many elements: an eighth of them, or 2^20 where that is more. So the first buckets travel
+// while autograd still works, and a bucket is a small part of the model.
+std::int64_t default_bucket_numel(std::int64_t model_numel);
+
 struct PartitionOptions {
   int world_size = 1;
   std::int64_t bucket_numel = 500'000'000;  // a parameter larger than this gets a bucket of its own

@@ -14,6 +14,7 @@
 #include "comm/base/error.h"
 #include "tests/agents/child_run.h"
 #include "tests/agents/marked_process.h"
+#include "tests/temporary_folder.h"
 
 namespace deepscale::testing {
 namespace {
@@ -180,8 +181,7 @@ TEST(ChildProcessLinux, RunsOnTheGivenCores) {
 }
 
 TEST(ChildProcessLinux, SaysWhyAFileCannotBeExecuted) {
-  const auto directory = std::filesystem::temp_directory_path() / ("deepscale-" + std::to_string(::getpid()));
-  std::filesystem::create_directory(directory);
+  const TemporaryFolder folder;
   struct Case {
     const char* name;
     const char* content;
@@ -191,8 +191,7 @@ TEST(ChildProcessLinux, SaysWhyAFileCannotBeExecuted) {
   for (const Case& each : {Case{"not-executable", "#!/bin/sh\n", 0644, "chmod +x"},
                            Case{"no-interpreter", "#!/no/such/shell\n", 0755, "interpreter"},
                            Case{"no-program", "some text\n", 0755, "Exec format error"}}) {
-    const auto path = directory / each.name;
-    std::ofstream(path) << each.content;
+    const auto path = folder.write(each.name, each.content);
     ::chmod(path.c_str(), each.mode);
     auto options = child_options({});
     options.program = path.string();
@@ -204,7 +203,6 @@ TEST(ChildProcessLinux, SaysWhyAFileCannotBeExecuted) {
       EXPECT_THAT(error.what(), HasSubstr(each.name));
     }
   }
-  std::filesystem::remove_all(directory);
 }
 
 TEST(ChildProcessLinux, FindsAProgramInThePathOfItsEnvironment) {

@@ -11,6 +11,7 @@
 #include "comm/store/rendezvous.h"
 #include "comm/store/store_server.h"
 #include "tests/comm/job_ranks.h"
+#include "tests/temporary_folder.h"
 
 namespace deepscale {
 namespace {
@@ -22,17 +23,15 @@ using testing::HasSubstr;
 class StoreRendezvous : public ::testing::Test {
  protected:
   StoreRendezvous() {
-    std::string name = (std::filesystem::temp_directory_path() / "store-rendezvous-XXXXXX").string();
-    directory_ = ::mkdtemp(name.data());
     if (const char* before = ::getenv("TMPDIR")) before_ = before;
     ::setenv("TMPDIR", directory_.c_str(), 1);
   }
   ~StoreRendezvous() override {
     before_.empty() ? ::unsetenv("TMPDIR") : ::setenv("TMPDIR", before_.c_str(), 1);
-    std::filesystem::remove_all(directory_);
   }
 
-  std::filesystem::path directory_;
+  const testing::TemporaryFolder folder_;
+  const std::filesystem::path directory_ = folder_.path();
   std::string before_;
 };
 

@@ -9,6 +9,7 @@
 
 #include "comm/base/error.h"
 #include "runtime/config/config.h"
+#include "tests/refusal.h"
 
 namespace deepscale::testing_config {
 
@@ -23,22 +24,7 @@ inline Config parse_members(const std::string& members, const ConfigContext& con
   return parse(R"({"train_batch_size": 1, )" + members + "}", context);
 }
 
-struct Refusal {
-  ErrorCode code;
-  std::string message;
-};
-
-// The error of `action`; a test failure when there is none.
-template <typename Action>
-Refusal refusal_of(Action action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return {error.code(), error.what()};
-  }
-  ADD_FAILURE() << "was accepted";
-  return {ErrorCode::kInternal, ""};
-}
+using testing::refusal_of;
 
 inline std::string message_of(std::string_view text, const ConfigContext& context = {}) {
   return refusal_of([&] { parse(text, context); }).message;

@@ -8,28 +8,21 @@
 #include <functional>
 #include <random>
 
-#include "comm/base/error.h"
 #include "runtime/checkpoint/durable_file.h"
+#include "tests/refusal.h"
 #include "tests/temporary_folder.h"
 
 namespace deepscale {
 namespace {
 
 using ::testing::HasSubstr;
+using testing::Refusal;
+using testing::refusal_of;
 using testing::TemporaryFolder;
 
 std::string read_all(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};
-}
-
-Error refusal_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error;
-  }
-  return Error(ErrorCode::kInternal, "was accepted");
 }
 
 std::string with_header(const std::string& header, const std::string& data = "") {
@@ -63,7 +56,7 @@ TEST(Safetensors, ReadsWhatWasWritten) {
   std::array<float, 6> values{};
   reader.read("weight", values.data());
   EXPECT_EQ(values, kValues);
-  EXPECT_EQ(refusal_of([&] { reader.read("bias", values.data()); }).code(), ErrorCode::kNotFound);
+  EXPECT_EQ(refusal_of([&] { reader.read("bias", values.data()); }).code, ErrorCode::kNotFound);
 }
 
 TEST(Safetensors, EveryFlippedBitOfATensorIsFound) {
@@ -75,12 +68,12 @@ TEST(Safetensors, EveryFlippedBitOfATensorIsFound) {
     SafetensorsReader reader(folder.write("damaged", damaged));
     std::array<float, 6> values{};
     std::array<std::int64_t, 2> numbers{};
-    const Error error = refusal_of([&] {
+    const Refusal error = refusal_of([&] {
       reader.read("weight", values.data());
       reader.read("größe/@\"x\"", numbers.data());
     });
-    EXPECT_EQ(error.code(), ErrorCode::kProtocol) << i;
-    EXPECT_THAT(error.what(), HasSubstr("checksum")) << i;
+    EXPECT_EQ(error.code, ErrorCode::kProtocol) << i;
+    EXPECT_THAT(error.message, HasSubstr("checksum")) << i;
   }
 }
 
@@ -89,7 +82,7 @@ TEST(Safetensors, ACutFileIsRefused) {
   const std::string bytes = read_all(write_example(folder));
   for (std::size_t size = 0; size < bytes.size(); ++size) {
     const auto path = folder.write("cut", std::string_view(bytes).substr(0, size));
-    EXPECT_EQ(refusal_of([&] { SafetensorsReader reader(path); }).code(), ErrorCode::kProtocol) << size;
+    EXPECT_EQ(refusal_of([&] { SafetensorsReader reader(path); }).code, ErrorCode::kProtocol) << size;
   }
 }
 
@@ -110,9 +103,9 @@ TEST(Safetensors, HostileHeadersAreRefused) {
            std::string(8, '\xff') + "{}",
        }) {
     const auto path = folder.write("hostile", bytes);
-    const Error error = refusal_of([&] { SafetensorsReader reader(path); });
-    EXPECT_EQ(error.code(), ErrorCode::kProtocol) << bytes;
-    EXPECT_THAT(error.what(), HasSubstr("hostile"));
+    const Refusal error = refusal_of([&] { SafetensorsReader reader(path); });
+    EXPECT_EQ(error.code, ErrorCode::kProtocol) << bytes;
+    EXPECT_THAT(error.message, HasSubstr("hostile"));
   }
 }
 
@@ -142,9 +135,9 @@ TEST(DurableFile, AFailedReplacementLeavesTheOldFile) {
   replace_file(folder.path() / "latest", "second");
   EXPECT_EQ(read_all(folder.path() / "latest"), "second");
   std::filesystem::create_directory(folder.path() / "latest.incomplete");
-  const Error error = refusal_of([&] { replace_file(folder.path() / "latest", "third"); });
-  EXPECT_EQ(error.code(), ErrorCode::kSystem);
-  EXPECT_THAT(error.what(), HasSubstr("latest"));
+  const Refusal error = refusal_of([&] { replace_file(folder.path() / "latest", "third"); });
+  EXPECT_EQ(error.code, ErrorCode::kSystem);
+  EXPECT_THAT(error.message, HasSubstr("latest"));
   EXPECT_EQ(read_all(folder.path() / "latest"), "second");
 }
 

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "comm/base/error.h"
+#include "tests/refusal.h"
 #include "tests/temporary_folder.h"
 #include "tests/torch/patchwork.h"
 #include "tests/torch/world_of_threads.h"
@@ -127,15 +128,6 @@ INSTANTIATE_TEST_SUITE_P(Checkpoint, Resume, ::testing::ValuesIn(cases()), [](co
                      c.loaded_world, dtype_name(c.dtype));
 });
 
-Error refusal_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error;
-  }
-  return Error(ErrorCode::kInternal, "was accepted");
-}
-
 std::vector<fs::path> files_of(const fs::path& folder) {
   std::vector<fs::path> files;
   for (const auto& entry : fs::directory_iterator(folder)) files.push_back(entry.path());
@@ -149,8 +141,9 @@ TEST(Checkpoint, ASecondSaveUnderTheSameTagReplacesTheFirst) {
     train(engine, 0, 2);
     engine.save_checkpoint(folder.path().string(), "best", "second");
     EXPECT_EQ(engine.load_checkpoint(folder.path().string(), "best").client_state, "second");
-    if (engine.rank() == 0)
+    if (engine.rank() == 0) {
       EXPECT_EQ(files_of(folder.path() / "best").size(), 3U) << "two ranks and the index";
+    }
   });
 }
 
@@ -161,8 +154,8 @@ TEST(Checkpoint, ASaveThatFailsOnOneRankLeavesTheEarlierOne) {
     engine.save_checkpoint(folder.path().string(), "best", "first");
     // Rank 1 has no such folder and cannot make one.
     const std::string elsewhere = engine.rank() == 0 ? folder.path().string() : "/dev/null/nowhere";
-    const Error error = refusal_of([&] { engine.save_checkpoint(elsewhere, "best", "second"); });
-    EXPECT_EQ(error.code(), engine.rank() == 0 ? ErrorCode::kAborted : ErrorCode::kSystem) << error.what();
+    const Refusal error = refusal_of([&] { engine.save_checkpoint(elsewhere, "best", "second"); });
+    EXPECT_EQ(error.code, engine.rank() == 0 ? ErrorCode::kAborted : ErrorCode::kSystem) << error.message;
     EXPECT_EQ(engine.load_checkpoint(folder.path().string()).client_state, "first");
   });
 }
@@ -171,7 +164,7 @@ TEST(Checkpoint, DamageIsNamed) {
   const TemporaryFolder folder;
   with_engines(1, config_of(0), [&](Engine& engine) {
     const std::string directory = folder.path().string();
-    EXPECT_EQ(refusal_of([&] { engine.load_checkpoint(directory); }).code(), ErrorCode::kNotFound);
+    EXPECT_EQ(refusal_of([&] { engine.load_checkpoint(directory); }).code, ErrorCode::kNotFound);
     engine.save_checkpoint(directory, "tag");
     fs::path data;
     for (const fs::path& file : files_of(folder.path() / "tag"))
@@ -183,15 +176,15 @@ TEST(Checkpoint, DamageIsNamed) {
       file.put('\x55');
       file.put('\xaa');
     }
-    Error error = refusal_of([&] { engine.load_checkpoint(directory); });
-    EXPECT_EQ(error.code(), ErrorCode::kProtocol) << error.what();
-    EXPECT_THAT(error.what(), HasSubstr(data.filename().string()));
+    Refusal error = refusal_of([&] { engine.load_checkpoint(directory); });
+    EXPECT_EQ(error.code, ErrorCode::kProtocol) << error.message;
+    EXPECT_THAT(error.message, HasSubstr(data.filename().string()));
     fs::remove(data);
     error = refusal_of([&] { engine.load_checkpoint(directory); });
-    EXPECT_EQ(error.code(), ErrorCode::kNotFound);
-    EXPECT_THAT(error.what(), HasSubstr(data.filename().string()));
+    EXPECT_EQ(error.code, ErrorCode::kNotFound);
+    EXPECT_THAT(error.message, HasSubstr(data.filename().string()));
     folder.write("tag/checkpoint.json", "{\"format\": 1, \"par");
-    EXPECT_THAT(refusal_of([&] { engine.load_checkpoint(directory); }).what(), HasSubstr("checkpoint.json"));
+    EXPECT_THAT(refusal_of([&] { engine.load_checkpoint(directory); }).message, HasSubstr("checkpoint.json"));
   });
 }
 
@@ -201,16 +194,26 @@ TEST(Checkpoint, OfAnotherModelOrOptimizerIsRefused) {
   alone.logger = Logger();
   initialize(torch::nn::Linear(3, 2), config_of(0), alone)->save_checkpoint(folder.path().string());
   const auto wider = initialize(torch::nn::Linear(4, 2), config_of(0), alone);
-  const Error error = refusal_of([&] { wider->load_checkpoint(folder.path().string()); });
-  EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
-  EXPECT_THAT(error.what(), HasSubstr("'weight' is [2,4] here and [2,3] there"));
+  const Refusal error = refusal_of([&] { wider->load_checkpoint(folder.path().string()); });
+  EXPECT_EQ(error.code, ErrorCode::kInvalidArgument);
+  EXPECT_THAT(error.message, HasSubstr("'weight' is [2,4] here and [2,3] there"));
   Config lion = config_of(0);
   lion.optimizer->kind = OptimizerKind::kLion;
   const fs::path of_lion = folder.path() / "lion";
   initialize(torch::nn::Linear(3, 2), lion, alone)->save_checkpoint(of_lion.string());
   const auto adam = initialize(torch::nn::Linear(3, 2), config_of(0), alone);
-  EXPECT_THAT(refusal_of([&] { adam->load_checkpoint(of_lion.string()); }).what(),
+  EXPECT_THAT(refusal_of([&] { adam->load_checkpoint(of_lion.string()); }).message,
               HasSubstr("another optimizer"));
+}
+
+TEST(Checkpoint, SavingLeavesAModelAloneAsItWas) {
+  const TemporaryFolder folder;
+  InitializeOptions alone;
+  alone.logger = Logger();
+  torch::nn::Linear model(3, 2);
+  const auto engine = initialize(model, config_of(0), alone);
+  engine->save_checkpoint(folder.path().string());
+  for (const torch::Tensor& parameter : model->parameters()) EXPECT_FALSE(parameter.grad().defined());
 }
 
 TEST(Checkpoint, WithinAStepIsRefused) {
@@ -219,7 +222,7 @@ TEST(Checkpoint, WithinAStepIsRefused) {
   config.gradient_accumulation_steps = 2;
   with_engines(1, config, [&](Engine& engine) {
     train(engine, 0, 1);
-    EXPECT_THAT(refusal_of([&] { engine.save_checkpoint(folder.path().string()); }).what(),
+    EXPECT_THAT(refusal_of([&] { engine.save_checkpoint(folder.path().string()); }).message,
                 HasSubstr("within an optimizer step"));
   });
 }
