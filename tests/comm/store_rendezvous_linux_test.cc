@@ -17,7 +17,7 @@ namespace deepscale {
 namespace {
 
 using namespace std::chrono_literals;
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
 // Other tests have the same parent process, so each case has a temporary directory of its own.
 class StoreRendezvous : public ::testing::Test {
