@@ -8,6 +8,16 @@
 
 namespace deepscale {
 
+// Functions for one instruction set can take in others only where these are inlined into them.
+#if defined(__GNUC__)
+#define DEEPSCALE_INLINE [[gnu::always_inline]] inline
+#else
+#define DEEPSCALE_INLINE inline
+#endif
+#if defined(__GNUC__) && defined(__x86_64__)
+#define DEEPSCALE_HAS_X86_SETS 1
+#endif
+
 namespace {
 
 // How one dtype lies in memory and in which type it is accumulated.
@@ -15,27 +25,27 @@ template <typename Element, typename Wide>
 struct Plain {
   using Stored = Element;
   using Accumulator = Wide;
-  static Accumulator load(Stored value) { return static_cast<Accumulator>(value); }
-  static Stored store(Accumulator value) { return static_cast<Stored>(value); }
+  DEEPSCALE_INLINE static Accumulator load(Stored value) { return static_cast<Accumulator>(value); }
+  DEEPSCALE_INLINE static Stored store(Accumulator value) { return static_cast<Stored>(value); }
 };
 
 struct BFloat16 {
   using Stored = std::uint16_t;
   using Accumulator = float;
-  static float load(Stored value) { return bf16_to_float(value); }
-  static Stored store(float value) { return float_to_bf16(value); }
+  DEEPSCALE_INLINE static float load(Stored value) { return bf16_to_float(value); }
+  DEEPSCALE_INLINE static Stored store(float value) { return float_to_bf16(value); }
 };
 
 struct Float16 {
   using Stored = std::uint16_t;
   using Accumulator = float;
-  static float load(Stored value) { return fp16_to_float(value); }
-  static Stored store(float value) { return float_to_fp16(value); }
+  DEEPSCALE_INLINE static float load(Stored value) { return fp16_to_float(value); }
+  DEEPSCALE_INLINE static Stored store(float value) { return float_to_fp16(value); }
 };
 
 struct Sum {
-  static float combine(float left, float right) { return left + right; }
-  static std::int64_t combine(std::int64_t left, std::int64_t right) {
+  DEEPSCALE_INLINE static float combine(float left, float right) { return left + right; }
+  DEEPSCALE_INLINE static std::int64_t combine(std::int64_t left, std::int64_t right) {
     return static_cast<std::int64_t>(static_cast<std::uint64_t>(left) + static_cast<std::uint64_t>(right));
   }
 };
@@ -43,86 +53,153 @@ struct Sum {
 // `right != right` is true for NaN only, and no comparison replaces a NaN on the left: NaN wins.
 struct Max {
   template <typename Value>
-  static Value combine(Value left, Value right) {
+  DEEPSCALE_INLINE static Value combine(Value left, Value right) {
     return right > left || right != right ? right : left;
   }
 };
 
 struct Min {
   template <typename Value>
-  static Value combine(Value left, Value right) {
+  DEEPSCALE_INLINE static Value combine(Value left, Value right) {
     return right < left || right != right ? right : left;
   }
 };
 
-// One block goes through the accumulators at a time; they stay in the L1 cache.
+struct Request {
+  std::span<const std::byte* const> sources;
+  std::byte* output;
+  std::int64_t count;
+  DType dtype;
+  ReduceOp op;
+};
+
+// One block goes through the accumulators at a time; they stay in the first-level cache.
 constexpr std::int64_t kBlock = 1024;
 
-template <typename Format, typename Operation>
-void reduce_block(const std::vector<const std::byte*>& sources, std::size_t offset, std::byte* output,
-                  std::int64_t count, bool average) {
+template <typename Format, typename Operation, bool kAverages>
+struct Loops {
   using Stored = typename Format::Stored;
   using Accumulator = typename Format::Accumulator;
-  std::array<Stored, kBlock> stored;
-  std::array<Accumulator, kBlock> accumulated;
-  const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(Stored);
-  std::memcpy(stored.data(), sources[0] + offset, bytes);
-  for (std::int64_t i = 0; i < count; ++i) accumulated[i] = Format::load(stored[i]);
-  for (std::size_t source = 1; source < sources.size(); ++source) {
-    std::memcpy(stored.data(), sources[source] + offset, bytes);
-    for (std::int64_t i = 0; i < count; ++i)
-      accumulated[i] = Operation::combine(accumulated[i], Format::load(stored[i]));
-  }
-  if (average) {
-    const auto divisor = static_cast<Accumulator>(sources.size());
-    for (std::int64_t i = 0; i < count; ++i) accumulated[i] /= divisor;
-  }
-  for (std::int64_t i = 0; i < count; ++i) stored[i] = Format::store(accumulated[i]);
-  std::memcpy(output + offset, stored.data(), bytes);
-}
 
-template <typename Format, typename Operation>
-void reduce_all(const std::vector<const std::byte*>& sources, std::byte* output, std::int64_t count,
-                bool average) {
-  for (std::int64_t done = 0; done < count; done += kBlock) {
-    const std::size_t offset = static_cast<std::size_t>(done) * sizeof(typename Format::Stored);
-    reduce_block<Format, Operation>(sources, offset, output, std::min(kBlock, count - done), average);
+  DEEPSCALE_INLINE static Accumulator load(const std::byte* data, std::int64_t index) {
+    Stored value;
+    std::memcpy(&value, data + static_cast<std::size_t>(index) * sizeof(Stored), sizeof(Stored));
+    return Format::load(value);
   }
-}
+  DEEPSCALE_INLINE static Stored result(Accumulator value, std::size_t source_count) {
+    if constexpr (kAverages) value /= static_cast<Accumulator>(source_count);
+    return Format::store(value);
+  }
+
+  // The common case, without a way through memory for the accumulators. The results are gathered before they
+  // are written, since the output may be one of the sources.
+  DEEPSCALE_INLINE static void reduce_two(const std::byte* left, const std::byte* right, std::byte* output,
+                                          std::int64_t count) {
+    std::array<Stored, kBlock> results;
+    for (std::int64_t i = 0; i < count; ++i)
+      results[i] = result(Operation::combine(load(left, i), load(right, i)), 2);
+    std::memcpy(output, results.data(), static_cast<std::size_t>(count) * sizeof(Stored));
+  }
+
+  DEEPSCALE_INLINE static void reduce_many(const Request& request, std::size_t offset, std::int64_t count) {
+    std::array<Accumulator, kBlock> accumulated;
+    std::array<Stored, kBlock> results;
+    for (std::int64_t i = 0; i < count; ++i) accumulated[i] = load(request.sources[0] + offset, i);
+    for (std::size_t source = 1; source < request.sources.size(); ++source) {
+      const std::byte* data = request.sources[source] + offset;
+      for (std::int64_t i = 0; i < count; ++i)
+        accumulated[i] = Operation::combine(accumulated[i], load(data, i));
+    }
+    for (std::int64_t i = 0; i < count; ++i) results[i] = result(accumulated[i], request.sources.size());
+    std::memcpy(request.output + offset, results.data(), static_cast<std::size_t>(count) * sizeof(Stored));
+  }
+
+  DEEPSCALE_INLINE static void reduce_all(const Request& request) {
+    for (std::int64_t done = 0; done < request.count; done += kBlock) {
+      const std::size_t offset = static_cast<std::size_t>(done) * sizeof(Stored);
+      const std::int64_t count = std::min(kBlock, request.count - done);
+      if (request.sources.size() == 2) {
+        reduce_two(request.sources[0] + offset, request.sources[1] + offset, request.output + offset, count);
+      } else {
+        reduce_many(request, offset, count);
+      }
+    }
+  }
+};
 
 template <typename Format>
-void reduce_format(const std::vector<const std::byte*>& sources, std::byte* output, std::int64_t count,
-                   ReduceOp op) {
-  switch (op) {
+DEEPSCALE_INLINE void reduce_format(const Request& request) {
+  switch (request.op) {
     case ReduceOp::kSum:
-      return reduce_all<Format, Sum>(sources, output, count, false);
+      return Loops<Format, Sum, false>::reduce_all(request);
     case ReduceOp::kAverage:
-      return reduce_all<Format, Sum>(sources, output, count, true);
+      return Loops<Format, Sum, true>::reduce_all(request);
     case ReduceOp::kMax:
-      return reduce_all<Format, Max>(sources, output, count, false);
+      return Loops<Format, Max, false>::reduce_all(request);
     case ReduceOp::kMin:
-      return reduce_all<Format, Min>(sources, output, count, false);
+      return Loops<Format, Min, false>::reduce_all(request);
   }
 }
+
+DEEPSCALE_INLINE void reduce_any(const Request& request) {
+  switch (request.dtype) {
+    case DType::kFloat32:
+      return reduce_format<Plain<float, float>>(request);
+    case DType::kBFloat16:
+      return reduce_format<BFloat16>(request);
+    case DType::kFloat16:
+      return reduce_format<Float16>(request);
+    case DType::kInt32:
+      return reduce_format<Plain<std::int32_t, std::int64_t>>(request);
+    case DType::kInt64:
+      return reduce_format<Plain<std::int64_t, std::int64_t>>(request);
+    case DType::kUInt8:
+      return reduce_format<Plain<std::uint8_t, std::int64_t>>(request);
+  }
+}
+
+void reduce_portable(const Request& request) {
+  reduce_any(request);
+}
+
+#if defined(DEEPSCALE_HAS_X86_SETS)
+[[gnu::target("avx2")]] void reduce_avx2(const Request& request) {
+  reduce_any(request);
+}
+[[gnu::target("avx512f,avx512bw,avx512dq,avx512vl")]] void reduce_avx512(const Request& request) {
+  reduce_any(request);
+}
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2");
+}
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#else
+constexpr auto reduce_avx2 = reduce_portable, reduce_avx512 = reduce_portable;
+bool has_avx2() {
+  return false;
+}
+bool has_avx512() {
+  return false;
+}
+#endif
 
 }  // namespace
 
-void reduce(const std::vector<const std::byte*>& sources, std::byte* output, std::int64_t count, DType dtype,
+void reduce_with(InstructionSet set, std::span<const std::byte* const> sources, std::byte* output,
+                 std::int64_t count, DType dtype, ReduceOp op) {
+  const Request request{sources, output, count, dtype, op};
+  const bool best = set == InstructionSet::kBest;
+  if ((best || set == InstructionSet::kAvx512) && has_avx512()) return reduce_avx512(request);
+  if ((best || set == InstructionSet::kAvx2) && has_avx2()) return reduce_avx2(request);
+  reduce_portable(request);
+}
+
+void reduce(std::span<const std::byte* const> sources, std::byte* output, std::int64_t count, DType dtype,
             ReduceOp op) {
-  switch (dtype) {
-    case DType::kFloat32:
-      return reduce_format<Plain<float, float>>(sources, output, count, op);
-    case DType::kBFloat16:
-      return reduce_format<BFloat16>(sources, output, count, op);
-    case DType::kFloat16:
-      return reduce_format<Float16>(sources, output, count, op);
-    case DType::kInt32:
-      return reduce_format<Plain<std::int32_t, std::int64_t>>(sources, output, count, op);
-    case DType::kInt64:
-      return reduce_format<Plain<std::int64_t, std::int64_t>>(sources, output, count, op);
-    case DType::kUInt8:
-      return reduce_format<Plain<std::uint8_t, std::int64_t>>(sources, output, count, op);
-  }
+  reduce_with(InstructionSet::kBest, sources, output, count, dtype, op);
 }
 
 Slice slice_of(std::int64_t count, int rank, int size) {
