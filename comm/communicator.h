@@ -68,7 +68,7 @@ class Communicator {
 
   virtual int rank() const = 0;
   virtual int size() const = 0;
-  virtual const char* backend() const = 0;             // "single", "tcp", ...
+  virtual const char* backend() const = 0;             // "single", "shm", "tcp"
   virtual bool supports(DeviceKind device) const = 0;  // whether buffers of that device are taken
 
   // In place: every rank's buffer becomes the reduction over all ranks.
@@ -88,6 +88,14 @@ class Communicator {
   virtual Work receive(Buffer buffer, int source) = 0;
   virtual Work barrier() = 0;
 
+  // Page-aligned memory of zeros for buffers. Where the backend can ("shm"), the peers read and write it in
+  // place during collectives, which saves copies when the input of an operation lies in the same such
+  // allocation on every rank; elsewhere it is plain memory. Every rank calls it in the same order with the
+  // same size, as it does collectives; blocks until all have. Freed with the last pointer to it, also after
+  // the communicator. Error(kSystem) on all ranks when one of them has no room for it. After an operation
+  // that failed its content is undefined.
+  virtual std::shared_ptr<std::byte> allocate_shared(std::size_t bytes);
+
   // Fails everything in flight and everything later on this rank, and closes its connections, so that the
   // peers fail soon too.
   virtual void abort(const std::string& reason) = 0;
@@ -95,18 +103,22 @@ class Communicator {
 
 struct CommunicatorOptions {
   Clock::duration timeout = std::chrono::minutes(30);  // of each operation, and of the rendezvous
-  std::string backend;                                 // force one ("single", "tcp"); empty: choose
+  std::string backend;                                 // force one ("single", "shm", "tcp"); empty: choose
   std::string name = "world";                          // key prefix in the store; unique per communicator
   std::string listen_address;  // tcp: numeric address of this rank; empty: choose (loopback for one host)
   Logger logger;               // rank 0 says in one line which backend was chosen and why
 };
 
-// The communicator of all ranks of the job. `store` may be null when world_size is 1 (backend "single").
+// The communicator of all ranks of the job: "single" for one rank, "shm" for the ranks of one host where all
+// of them can share memory, else "tcp". `store` may be null when world_size is 1.
 std::unique_ptr<Communicator> make_communicator(const WorldLayout& layout, std::shared_ptr<Store> store,
                                                 CommunicatorOptions options);
 
-// For tests and for code that has a store at hand: the two backends by name.
+// For tests and for code that has a store at hand: the backends by name. make_shm_communicator() throws
+// Error(kUnsupported) on all ranks together when they cannot share memory.
 std::unique_ptr<Communicator> make_single_communicator();
+std::unique_ptr<Communicator> make_shm_communicator(int rank, int world_size, std::shared_ptr<Store> store,
+                                                    CommunicatorOptions options);
 std::unique_ptr<Communicator> make_tcp_communicator(int rank, int world_size, std::shared_ptr<Store> store,
                                                     CommunicatorOptions options);
 

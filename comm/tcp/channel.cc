@@ -100,7 +100,7 @@ void Channel::on_received(const std::string& failure, std::size_t bytes) {
 void Channel::accept_payload(std::size_t bytes) {
   if (!incoming_.has_header()) return;
   const auto theirs = std::bit_cast<MessageHeader>(received_header_);
-  if (theirs.magic == kMessageMagic && theirs.kind == Kind::kFarewell) {
+  if (theirs.magic == kMessageMagic && theirs.kind == OperationKind::kFarewell) {
     farewell_.resize(std::clamp<std::size_t>(static_cast<std::size_t>(theirs.count), 1, kLongestFarewell));
     return;
   }
@@ -143,7 +143,7 @@ void Channel::drain(const std::string& reason) {
   forget_next_bytes();
   if (!is_between_messages_) return connection_->end_writing();
   farewell_ = reason.substr(0, kLongestFarewell);
-  farewell_header_ = {.kind = Kind::kFarewell, .count = static_cast<std::int64_t>(farewell_.size())};
+  farewell_header_ = {.kind = OperationKind::kFarewell, .count = static_cast<std::int64_t>(farewell_.size())};
   outgoing_.busy = true;
   connection_->write_some(std::as_bytes(std::span(&farewell_header_, 1)), std::as_bytes(std::span(farewell_)),
                           [this](const std::string& failure, std::size_t bytes) { on_sent(failure, bytes); });

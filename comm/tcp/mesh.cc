@@ -14,7 +14,7 @@
 #include <sstream>
 
 #include "comm/base/error.h"
-#include "comm/tcp/message.h"
+#include "comm/message_header.h"
 
 namespace deepscale::tcp {
 

@@ -23,7 +23,7 @@
 #include "comm/base/clock.h"
 #include "comm/base/error.h"
 #include "comm/communicator.h"
-#include "comm/tcp/message.h"
+#include "comm/message_header.h"
 
 namespace deepscale::tcp {
 

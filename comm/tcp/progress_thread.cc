@@ -139,11 +139,7 @@ void ProgressThread::ranks_disagree(int peer, const Operation& operation, const 
                       fmt::format("rank {} sent bytes that are no message, where {} was expected", peer,
                                   describe(operation.header())));
   }
-  break_with(ErrorCode::kInvalidArgument,
-             fmt::format("rank {} is in {}, but rank {} is in {}; all ranks have to call the same operations "
-                         "in the same order "
-                         "with the same counts and dtypes",
-                         rank_, describe(operation.header()), peer, describe(theirs)));
+  break_with(ErrorCode::kInvalidArgument, describe_disagreement(rank_, operation.header(), peer, theirs));
 }
 
 void ProgressThread::break_with(ErrorCode code, const std::string& why) {

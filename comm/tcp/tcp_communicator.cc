@@ -88,7 +88,7 @@ class TcpCommunicator final : public Communicator {
 Work TcpCommunicator::all_reduce(Buffer buffer, ReduceOp op) {
   check_buffer(*this, "all_reduce", buffer);
   const MessageHeader header{
-      .kind = Kind::kAllReduce, .dtype = buffer.dtype, .reduce_op = op, .count = buffer.count};
+      .kind = OperationKind::kAllReduce, .dtype = buffer.dtype, .reduce_op = op, .count = buffer.count};
   return submit_collective(header, [this, buffer](Operation& operation) {
     const auto slice = [&](int rank) {
       const Slice range = slice_of(buffer.count, rank, size_);
@@ -111,7 +111,7 @@ Work TcpCommunicator::all_reduce(Buffer buffer, ReduceOp op) {
 Work TcpCommunicator::reduce_scatter(Buffer input, Buffer output, ReduceOp op) {
   check_whole_and_slice(*this, "reduce_scatter", input, output);
   const MessageHeader header{
-      .kind = Kind::kReduceScatter, .dtype = input.dtype, .reduce_op = op, .count = output.count};
+      .kind = OperationKind::kReduceScatter, .dtype = input.dtype, .reduce_op = op, .count = output.count};
   return submit_collective(header, [this, input, output](Operation& operation) {
     const auto slice = [&](int rank) { return part_of(input, rank * output.count, output.count); };
     for_each_peer([&](int peer) { send_to(peer, operation, slice(peer)); });
@@ -137,7 +137,7 @@ StreamingReduction& TcpCommunicator::receive_parts(Operation& operation, const B
 
 Work TcpCommunicator::all_gather(Buffer input, Buffer output) {
   check_whole_and_slice(*this, "all_gather", output, input);
-  const MessageHeader header{.kind = Kind::kAllGather, .dtype = input.dtype, .count = input.count};
+  const MessageHeader header{.kind = OperationKind::kAllGather, .dtype = input.dtype, .count = input.count};
   return submit_collective(header, [this, input, output](Operation& operation) {
     const auto slice = [&](int rank) { return part_of(output, rank * input.count, input.count); };
     for_each_peer([&](int peer) {
@@ -152,7 +152,7 @@ Work TcpCommunicator::broadcast(Buffer buffer, int root) {
   check_buffer(*this, "broadcast", buffer);
   check_root(*this, "broadcast", root);
   const MessageHeader header{
-      .kind = Kind::kBroadcast, .dtype = buffer.dtype, .count = buffer.count, .root = root};
+      .kind = OperationKind::kBroadcast, .dtype = buffer.dtype, .count = buffer.count, .root = root};
   return submit_collective(header, [this, buffer, root](Operation& operation) {
     if (rank_ != root) return receive_from(root, operation, buffer);
     for_each_peer([&](int peer) { send_to(peer, operation, buffer); });
@@ -161,7 +161,7 @@ Work TcpCommunicator::broadcast(Buffer buffer, int root) {
 
 Work TcpCommunicator::all_to_all(Buffer input, Buffer output) {
   check_equal_shares(*this, "all_to_all", input, output);
-  const MessageHeader header{.kind = Kind::kAllToAll, .dtype = input.dtype, .count = input.count};
+  const MessageHeader header{.kind = OperationKind::kAllToAll, .dtype = input.dtype, .count = input.count};
   return submit_collective(header, [this, input, output](Operation& operation) {
     const std::int64_t share = input.count / size_;
     for_each_peer([&](int peer) {
@@ -177,7 +177,7 @@ Work TcpCommunicator::send(Buffer buffer, int destination) {
   check_peer(*this, "send", destination);
   const std::uint64_t number = ++sent_to_[destination];
   const MessageHeader header{
-      .kind = Kind::kPointToPoint, .dtype = buffer.dtype, .number = number, .count = buffer.count};
+      .kind = OperationKind::kPointToPoint, .dtype = buffer.dtype, .number = number, .count = buffer.count};
   return progress_.submit(header,
                           [=, this](Operation& operation) { send_to(destination, operation, buffer); });
 }
@@ -187,13 +187,13 @@ Work TcpCommunicator::receive(Buffer buffer, int source) {
   check_peer(*this, "receive", source);
   const std::uint64_t number = ++received_from_[source];
   const MessageHeader header{
-      .kind = Kind::kPointToPoint, .dtype = buffer.dtype, .number = number, .count = buffer.count};
+      .kind = OperationKind::kPointToPoint, .dtype = buffer.dtype, .number = number, .count = buffer.count};
   return progress_.submit(header,
                           [=, this](Operation& operation) { receive_from(source, operation, buffer); });
 }
 
 Work TcpCommunicator::barrier() {
-  return submit_collective({.kind = Kind::kBarrier}, [this](Operation& operation) {
+  return submit_collective({.kind = OperationKind::kBarrier}, [this](Operation& operation) {
     for_each_peer([&](int peer) {
       send_to(peer, operation, Buffer());
       receive_from(peer, operation, Buffer());

@@ -74,8 +74,8 @@ ReportSection feature_section(bool has_gpu) {
           {libtorch_entry(),
            cuda_entry(has_gpu),
            {"backend single", "one process", true, true, ""},
+           {"backend shm", "the processes of one host, through shared memory", true, true, ""},
            {"backend tcp", "any number of processes, through the CPU", true, true, ""},
-           absent_backend("backend shm", {}),
            absent_backend("backend gloo", {"libgloo.so.0", "libgloo.so"}),
            absent_backend("backend nccl", {"libnccl.so.2", "libnccl.so"})}};
 }

@@ -14,8 +14,11 @@ using ::testing::HasSubstr;
 
 constexpr auto kGenerous = seconds(30);
 
-TEST(CommunicatorFailure, DifferentCountsAreAnErrorOnBothSidesThatNamesBoth) {
-  const auto outcomes = run_ranks(2, kGenerous, [](Communicator& ranks) {
+class CommunicatorFailure : public EveryBackend {};
+DEEPSCALE_FOR_EVERY_BACKEND(CommunicatorFailure);
+
+TEST_P(CommunicatorFailure, DifferentCountsAreAnErrorOnBothSidesThatNamesBoth) {
+  const auto outcomes = run_ranks(GetParam(), 2, kGenerous, [](Communicator& ranks) {
     std::vector<float> values(ranks.rank() == 0 ? 100 : 300'000);
     ranks.all_reduce(buffer_of(values), ReduceOp::kSum).wait();
   });
@@ -26,25 +29,25 @@ TEST(CommunicatorFailure, DifferentCountsAreAnErrorOnBothSidesThatNamesBoth) {
   }
 }
 
-TEST(CommunicatorFailure, DifferentOperationsAreAnError) {
-  const auto outcomes = run_ranks(2, kGenerous, [](Communicator& ranks) {
+TEST_P(CommunicatorFailure, DifferentOperationsAreAnError) {
+  const auto outcomes = run_ranks(GetParam(), 2, kGenerous, [](Communicator& ranks) {
     std::vector<float> values(1);
     if (ranks.rank() == 0) ranks.barrier().wait();
     ranks.broadcast(buffer_of(values), 0).wait();
     ranks.barrier().wait();
   });
-  // Rank 1 sees it; rank 0, to which it has nothing to send, is told.
-  EXPECT_EQ(outcomes[1].code, ErrorCode::kInvalidArgument);
-  EXPECT_EQ(outcomes[0].code, ErrorCode::kPeerLost);
+  // Whoever sees it first tells the other.
+  EXPECT_TRUE(outcomes[0].code == ErrorCode::kInvalidArgument ||
+              outcomes[1].code == ErrorCode::kInvalidArgument);
   for (const RankOutcome& outcome : outcomes) {
     EXPECT_THAT(outcome.message, HasSubstr("rank 1 is in broadcast #1 (fp32, 1 elements, root 0)"));
     EXPECT_THAT(outcome.message, HasSubstr("rank 0 is in barrier #1"));
   }
 }
 
-TEST(CommunicatorFailure, ADeadlineBreaksTheCommunicatorAndNamesTheLateRank) {
+TEST_P(CommunicatorFailure, ADeadlineBreaksTheCommunicatorAndNamesTheLateRank) {
   std::promise<void> rank_0_gave_up;
-  const auto outcomes = run_ranks(3, milliseconds(200), [&](Communicator& ranks) {
+  const auto outcomes = run_ranks(GetParam(), 3, milliseconds(200), [&](Communicator& ranks) {
     if (ranks.rank() == 2) {
       rank_0_gave_up.get_future().wait_for(kGenerous);
       return;
@@ -66,8 +69,8 @@ TEST(CommunicatorFailure, ADeadlineBreaksTheCommunicatorAndNamesTheLateRank) {
   EXPECT_THAT(first.message, HasSubstr("2"));
 }
 
-TEST(CommunicatorFailure, AbortFromAnotherThreadWakesTheWaiterAndThePeers) {
-  const auto outcomes = run_ranks(2, kGenerous, [](Communicator& ranks) {
+TEST_P(CommunicatorFailure, AbortFromAnotherThreadWakesTheWaiterAndThePeers) {
+  const auto outcomes = run_ranks(GetParam(), 2, kGenerous, [](Communicator& ranks) {
     std::vector<float> values(10);
     std::thread aborter;
     if (ranks.rank() == 0) {
@@ -87,9 +90,9 @@ TEST(CommunicatorFailure, AbortFromAnotherThreadWakesTheWaiterAndThePeers) {
   EXPECT_THAT(outcomes[1].message, HasSubstr("it gave up: aborted: a test asked for it"));
 }
 
-TEST(CommunicatorFailure, APeerThatEndsInTheMiddleOfAnOperationIsLost) {
+TEST_P(CommunicatorFailure, APeerThatEndsInTheMiddleOfAnOperationIsLost) {
   std::vector<std::vector<float>> values(3, std::vector<float>(5'000'000));
-  const auto outcomes = run_ranks(3, kGenerous, [&](Communicator& ranks) {
+  const auto outcomes = run_ranks(GetParam(), 3, kGenerous, [&](Communicator& ranks) {
     Work work = ranks.all_reduce(buffer_of(values[ranks.rank()]), ReduceOp::kSum);
     // Rank 2 goes away with half of its slices under way.
     if (ranks.rank() != 2) work.wait();
@@ -98,14 +101,14 @@ TEST(CommunicatorFailure, APeerThatEndsInTheMiddleOfAnOperationIsLost) {
   EXPECT_EQ(outcomes[1].code, ErrorCode::kPeerLost);
 }
 
-TEST(CommunicatorFailure, APeerThatHasEndedMattersOnlyToOperationsThatNeedIt) {
+TEST_P(CommunicatorFailure, APeerThatHasEndedMattersOnlyToOperationsThatNeedIt) {
   std::promise<void> rank_2_ended;
   std::shared_future<void> ended = rank_2_ended.get_future().share();
   const auto store = std::make_shared<MemoryStore>();
   std::vector<std::thread> threads;
   for (int rank = 0; rank < 3; ++rank) {
     threads.emplace_back([&, rank] {
-      auto ranks = make_tcp_communicator(rank, 3, store, {.timeout = kGenerous});
+      auto ranks = make_backend(GetParam(), rank, 3, store, {.timeout = kGenerous});
       ranks->barrier().wait();
       if (rank == 2) {
         ranks.reset();
@@ -129,13 +132,13 @@ TEST(CommunicatorFailure, APeerThatHasEndedMattersOnlyToOperationsThatNeedIt) {
   for (std::thread& thread : threads) thread.join();
 }
 
-TEST(CommunicatorFailure, DestructionWithOperationsInFlightFailsTheirWorks) {
+TEST_P(CommunicatorFailure, DestructionWithOperationsInFlightFailsTheirWorks) {
   std::vector<float> values(10);
-  const auto outcomes = run_ranks(2, kGenerous, [&](Communicator&) {});
+  const auto outcomes = run_ranks(GetParam(), 2, kGenerous, [&](Communicator&) {});
   EXPECT_FALSE(outcomes[0].failed || outcomes[1].failed);
   const auto store = std::make_shared<MemoryStore>();
-  auto first = std::async(std::launch::async, [&] { return make_tcp_communicator(0, 2, store, {}); });
-  const auto second = make_tcp_communicator(1, 2, store, {});
+  auto first = std::async(std::launch::async, [&] { return make_backend(GetParam(), 0, 2, store, {}); });
+  const auto second = make_backend(GetParam(), 1, 2, store, {});
   Work work;
   {
     const auto ranks = first.get();
@@ -145,19 +148,19 @@ TEST(CommunicatorFailure, DestructionWithOperationsInFlightFailsTheirWorks) {
   EXPECT_THROW(work.wait(), Error);
 }
 
-TEST(CommunicatorFailure, ARankThatDoesNotComeIsNamedWhenTheRendezvousTimesOut) {
+TEST_P(CommunicatorFailure, ARankThatDoesNotComeIsNamedWhenTheRendezvousTimesOut) {
   const auto store = std::make_shared<MemoryStore>();
   try {
-    make_tcp_communicator(0, 2, store, {.timeout = milliseconds(50)});
+    make_backend(GetParam(), 0, 2, store, {.timeout = milliseconds(50)});
     FAIL() << "a communicator of two ranks with one";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kTimeout);
-    EXPECT_THAT(error.what(), HasSubstr("no connection with rank 1"));
+    EXPECT_THAT(error.what(), HasSubstr("rank 1"));
   }
 }
 
-TEST(CommunicatorFailure, WrongArgumentsAreRefusedBeforeAnythingIsSent) {
-  const auto outcomes = run_ranks(2, kGenerous, [](Communicator& ranks) {
+TEST_P(CommunicatorFailure, WrongArgumentsAreRefusedBeforeAnythingIsSent) {
+  const auto outcomes = run_ranks(GetParam(), 2, kGenerous, [](Communicator& ranks) {
     std::vector<float> three(3), two(2);
     std::vector<std::int32_t> integers(1);
     EXPECT_THROW(ranks.all_reduce({nullptr, 4, DType::kFloat32}, ReduceOp::kSum), Error);

@@ -59,7 +59,7 @@ TEST(CommunicatorRendezvous, RanksMeetThroughAStoreServer) {
       layout.world_size = 4;
       layout.generation = 1;
       const auto ranks = make_communicator(layout, store, {.timeout = kGenerous});
-      EXPECT_STREQ(ranks->backend(), "tcp");
+      EXPECT_STREQ(ranks->backend(), "shm");
       std::vector<float> values{static_cast<float>(rank)};
       ranks->all_reduce(buffer_of(values), ReduceOp::kSum).wait();
       EXPECT_EQ(values[0], 6.0f);

@@ -116,12 +116,12 @@ struct Case {
   int root;
   std::vector<Bytes> inputs;  // of every rank, size() * count elements
 
-  Case(std::uint32_t seed, int size) {
+  Case(std::uint32_t seed, int size,
+       std::vector<std::int64_t> counts = {0, 1, 2, 3, 7, 64, 1023, 1025, 4099}) {
     std::mt19937 random(seed);
-    constexpr std::int64_t kCounts[] = {0, 1, 2, 3, 7, 64, 1023, 1025, 4099};
     dtype = kDTypes[random() % std::size(kDTypes)];
     op = kOps[random() % std::size(kOps)];
-    count = kCounts[random() % std::size(kCounts)];
+    count = counts[random() % counts.size()];
     in_place = random() % 2 == 0;
     root = static_cast<int>(random() % size);
     for (int rank = 0; rank < size; ++rank) inputs.push_back(random_elements(random, count * size, dtype));
@@ -205,28 +205,49 @@ void check_ring(Communicator& ranks, const Case& drawn) {
   EXPECT_EQ(received, drawn.inputs[previous]);
 }
 
-class CommunicatorProperties : public ::testing::TestWithParam<int> {};
+void check_all(Communicator& ranks, const Case& drawn) {
+  check_all_reduce(ranks, drawn);
+  check_reduce_scatter(ranks, drawn);
+  check_all_gather(ranks, drawn);
+  check_broadcast(ranks, drawn);
+  check_all_to_all(ranks, drawn);
+  check_ring(ranks, drawn);
+  ranks.barrier().wait();
+}
+
+class CommunicatorProperties : public ::testing::TestWithParam<std::tuple<std::string, int>> {};
 
 TEST_P(CommunicatorProperties, RandomOperationsEqualTheReference) {
-  run_good_ranks(GetParam(), [](Communicator& ranks) {
+  run_good_ranks(std::get<0>(GetParam()), std::get<1>(GetParam()), [](Communicator& ranks) {
     for (std::uint32_t seed = 0; seed < 40; ++seed) {
       SCOPED_TRACE(fmt::format("seed {} rank {} of {}", seed, ranks.rank(), ranks.size()));
-      const Case drawn(seed * 100 + static_cast<std::uint32_t>(ranks.size()), ranks.size());
-      check_all_reduce(ranks, drawn);
-      check_reduce_scatter(ranks, drawn);
-      check_all_gather(ranks, drawn);
-      check_broadcast(ranks, drawn);
-      check_all_to_all(ranks, drawn);
-      check_ring(ranks, drawn);
-      ranks.barrier().wait();
+      check_all(ranks, Case(seed * 100 + static_cast<std::uint32_t>(ranks.size()), ranks.size()));
     }
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(Worlds, CommunicatorProperties, ::testing::Values(1, 2, 3, 4, 5, 8));
+// Beyond what any backend sends at once, and not a multiple of it.
+TEST_P(CommunicatorProperties, LargeOperationsEqualTheReference) {
+  run_good_ranks(std::get<0>(GetParam()), std::get<1>(GetParam()), [](Communicator& ranks) {
+    for (std::uint32_t seed = 0; seed < 3; ++seed) {
+      SCOPED_TRACE(fmt::format("seed {} rank {} of {}", seed, ranks.rank(), ranks.size()));
+      check_all(ranks, Case(seed, ranks.size(), {70'001}));
+    }
+  });
+}
 
-TEST(Communicator, EveryDTypeAndReductionEqualsTheReference) {
-  run_good_ranks(3, [](Communicator& ranks) {
+INSTANTIATE_TEST_SUITE_P(Worlds, CommunicatorProperties,
+                         ::testing::Combine(::testing::Values("tcp", "shm"),
+                                            ::testing::Values(1, 2, 3, 4, 5, 8)),
+                         [](const auto& world) {
+                           return fmt::format("{}_{}", std::get<0>(world.param), std::get<1>(world.param));
+                         });
+
+class Communicators : public EveryBackend {};
+DEEPSCALE_FOR_EVERY_BACKEND(Communicators);
+
+TEST_P(Communicators, EveryDTypeAndReductionEqualsTheReference) {
+  run_good_ranks(GetParam(), 3, [](Communicator& ranks) {
     for (const DType dtype : kDTypes) {
       for (const ReduceOp op : kOps) {
         SCOPED_TRACE(fmt::format("{} reduction {}", dtype_name(dtype), static_cast<int>(op)));
@@ -243,8 +264,8 @@ TEST(Communicator, EveryDTypeAndReductionEqualsTheReference) {
 }
 
 // Larger than rings, chunks and socket buffers together, and no multiple of any of them.
-TEST(Communicator, ReducesAndGathersTensorsOfManyChunks) {
-  run_good_ranks(3, [](Communicator& ranks) {
+TEST_P(Communicators, ReducesAndGathersTensorsOfManyChunks) {
+  run_good_ranks(GetParam(), 3, [](Communicator& ranks) {
     std::vector<float> values(4'000'003);
     for (std::size_t i = 0; i < values.size(); ++i)
       values[i] = static_cast<float>((i * 7 + static_cast<std::size_t>(ranks.rank()) * 13) % 1000);
@@ -258,8 +279,8 @@ TEST(Communicator, ReducesAndGathersTensorsOfManyChunks) {
   });
 }
 
-TEST(Communicator, NotANumberReachesEveryRankThroughMaxAndMin) {
-  run_good_ranks(2, [](Communicator& ranks) {
+TEST_P(Communicators, NotANumberReachesEveryRankThroughMaxAndMin) {
+  run_good_ranks(GetParam(), 2, [](Communicator& ranks) {
     for (const ReduceOp op : {ReduceOp::kMax, ReduceOp::kMin, ReduceOp::kSum}) {
       std::vector<float> values{1.0f, 2.0f};
       values[ranks.rank()] = std::numeric_limits<float>::quiet_NaN();
@@ -269,8 +290,8 @@ TEST(Communicator, NotANumberReachesEveryRankThroughMaxAndMin) {
   });
 }
 
-TEST(Communicator, IntegerAverageTruncatesTowardZeroAndDoesNotOverflow) {
-  run_good_ranks(2, [](Communicator& ranks) {
+TEST_P(Communicators, IntegerAverageTruncatesTowardZeroAndDoesNotOverflow) {
+  run_good_ranks(GetParam(), 2, [](Communicator& ranks) {
     std::vector<std::int32_t> signs{ranks.rank() == 0 ? -3 : 0, ranks.rank() == 0 ? 3 : 0};
     std::vector<std::uint8_t> large{static_cast<std::uint8_t>(ranks.rank() == 0 ? 255 : 250)};
     ranks.all_reduce(buffer_of(signs, DType::kInt32), ReduceOp::kAverage).wait();
@@ -280,8 +301,8 @@ TEST(Communicator, IntegerAverageTruncatesTowardZeroAndDoesNotOverflow) {
   });
 }
 
-TEST(Communicator, ManyOperationsInFlightEndInAnyOrderOfWaiting) {
-  run_good_ranks(4, [](Communicator& ranks) {
+TEST_P(Communicators, ManyOperationsInFlightEndInAnyOrderOfWaiting) {
+  run_good_ranks(GetParam(), 4, [](Communicator& ranks) {
     constexpr int kOperations = 200;
     std::vector<std::vector<float>> buffers;
     std::vector<Work> works;
@@ -297,8 +318,8 @@ TEST(Communicator, ManyOperationsInFlightEndInAnyOrderOfWaiting) {
 
 // Both send first; with buffers far beyond what sockets hold this needs sends and receives that do not wait
 // for each other.
-TEST(Communicator, TwoRanksMaySendLargeBuffersToEachOtherAtOnce) {
-  run_good_ranks(2, [](Communicator& ranks) {
+TEST_P(Communicators, TwoRanksMaySendLargeBuffersToEachOtherAtOnce) {
+  run_good_ranks(GetParam(), 2, [](Communicator& ranks) {
     std::vector<float> sent(8'000'000, static_cast<float>(ranks.rank())), received(sent.size());
     Work sending = ranks.send(buffer_of(sent), 1 - ranks.rank());
     Work receiving = ranks.receive(buffer_of(received), 1 - ranks.rank());
@@ -308,8 +329,8 @@ TEST(Communicator, TwoRanksMaySendLargeBuffersToEachOtherAtOnce) {
   });
 }
 
-TEST(Communicator, AReceiveDoesNotWaitForAnUnrelatedPeer) {
-  run_good_ranks(3, [](Communicator& ranks) {
+TEST_P(Communicators, AReceiveDoesNotWaitForAnUnrelatedPeer) {
+  run_good_ranks(GetParam(), 3, [](Communicator& ranks) {
     std::vector<float> value(1), other(1);
     if (ranks.rank() == 0) {
       Work late = ranks.receive(buffer_of(other), 2);
@@ -326,8 +347,8 @@ TEST(Communicator, AReceiveDoesNotWaitForAnUnrelatedPeer) {
   });
 }
 
-TEST(Communicator, MessagesOfAPairArriveInTheirOrder) {
-  run_good_ranks(2, [](Communicator& ranks) {
+TEST_P(Communicators, MessagesOfAPairArriveInTheirOrder) {
+  run_good_ranks(GetParam(), 2, [](Communicator& ranks) {
     std::vector<std::vector<float>> buffers;
     std::vector<Work> works;
     for (int i = 0; i < 50; ++i) buffers.push_back({ranks.rank() == 0 ? static_cast<float>(i) : -1.0f});
@@ -340,13 +361,13 @@ TEST(Communicator, MessagesOfAPairArriveInTheirOrder) {
   });
 }
 
-TEST(Communicator, TwoCommunicatorsOfTheSameRanksDoNotMix) {
+TEST_P(Communicators, TwoCommunicatorsOfTheSameRanksDoNotMix) {
   const auto store = std::make_shared<MemoryStore>();
   std::vector<std::thread> threads;
   for (int rank = 0; rank < 2; ++rank) {
     threads.emplace_back([&, rank] {
-      const auto first = make_tcp_communicator(rank, 2, store, {.name = "first"});
-      const auto second = make_tcp_communicator(rank, 2, store, {.name = "second"});
+      const auto first = make_backend(GetParam(), rank, 2, store, {.name = "first"});
+      const auto second = make_backend(GetParam(), rank, 2, store, {.name = "second"});
       std::vector<float> ones(100'000, 1.0f), twos(1000, 2.0f);
       // Each rank begins with another one of the two.
       Communicator& early = rank == 0 ? *first : *second;
@@ -395,7 +416,7 @@ TEST(MakeCommunicator, ChoosesByTheWorldAndRefusesWhatCannotBe) {
     return "no error";
   };
   EXPECT_NE(message_of(pair, "single").find("this job has 2"), std::string::npos);
-  EXPECT_NE(message_of(pair, "mpi").find("known are single, tcp"), std::string::npos);
+  EXPECT_NE(message_of(pair, "mpi").find("known are single, shm, tcp"), std::string::npos);
   EXPECT_NE(message_of(pair, "").find("needs a store"), std::string::npos);
 }
 

@@ -11,7 +11,7 @@
 
 namespace deepscale {
 
-class MemoryStore final : public Store {
+class MemoryStore : public Store {
  public:
   void set(std::string_view key, std::string_view value) override {
     const std::lock_guard lock(mutex_);

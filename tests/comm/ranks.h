@@ -25,16 +25,22 @@ struct RankOutcome {
   std::string message;
 };
 
-// Every rank makes its tcp communicator, runs `body` and destroys it. A body that throws ends its own rank
-// only.
-inline std::vector<RankOutcome> run_ranks(int world_size, Clock::duration timeout, const RankBody& body) {
+inline std::unique_ptr<Communicator> make_backend(const std::string& backend, int rank, int world_size,
+                                                  std::shared_ptr<Store> store, CommunicatorOptions options) {
+  const auto make = backend == "shm" ? make_shm_communicator : make_tcp_communicator;
+  return make(rank, world_size, std::move(store), std::move(options));
+}
+
+// Every rank makes its communicator, runs `body` and destroys it. A body that throws ends its own rank only.
+inline std::vector<RankOutcome> run_ranks(const std::string& backend, int world_size, Clock::duration timeout,
+                                          const RankBody& body) {
   const auto store = std::make_shared<MemoryStore>();
   std::vector<RankOutcome> outcomes(world_size);
   std::vector<std::thread> threads;
   for (int rank = 0; rank < world_size; ++rank) {
     threads.emplace_back([&, rank] {
       try {
-        const auto communicator = make_tcp_communicator(rank, world_size, store, {.timeout = timeout});
+        const auto communicator = make_backend(backend, rank, world_size, store, {.timeout = timeout});
         body(*communicator);
       } catch (const Error& error) {
         outcomes[rank] = {true, error.code(), error.what()};
@@ -46,12 +52,18 @@ inline std::vector<RankOutcome> run_ranks(int world_size, Clock::duration timeou
 }
 
 // The same, where no rank may fail.
-inline void run_good_ranks(int world_size, const RankBody& body) {
-  const auto outcomes = run_ranks(world_size, std::chrono::seconds(60), body);
+inline void run_good_ranks(const std::string& backend, int world_size, const RankBody& body) {
+  const auto outcomes = run_ranks(backend, world_size, std::chrono::seconds(60), body);
   for (int rank = 0; rank < world_size; ++rank) {
     EXPECT_FALSE(outcomes[rank].failed) << "rank " << rank << ": " << outcomes[rank].message;
   }
 }
+
+// Tests that every backend has to pass; the parameter is its name.
+class EveryBackend : public ::testing::TestWithParam<std::string> {};
+#define DEEPSCALE_FOR_EVERY_BACKEND(suite)                                   \
+  INSTANTIATE_TEST_SUITE_P(Backends, suite, ::testing::Values("tcp", "shm"), \
+                           [](const auto& backend) { return backend.param; })
 
 template <typename Element>
 Buffer buffer_of(std::vector<Element>& elements, DType dtype) {

@@ -1,9 +1,8 @@
-// What stands before the payload of every message between two ranks.
+// Which operation a rank is in, as it tells its peers before any payload.
 //
-// Both ends write down which operation they are in. The receiver compares; so ranks that call different
-// operations, or the same with different counts, get an error that names both instead of garbage. The header
-// goes over the wire as it lies in memory: all ranks of a job have the same byte order, or the greeting
-// (mesh.h) already refuses the connection.
+// Both ends write it down and compare; so ranks that call different operations, or the same with different
+// counts, get an error that names both instead of garbage. It goes over the wire or into shared memory as it
+// lies in memory: all ranks of a job have the same byte order, or the rendezvous already refuses them.
 #pragma once
 
 #include <cstdint>
@@ -12,9 +11,9 @@
 
 #include "comm/communicator.h"
 
-namespace deepscale::tcp {
+namespace deepscale {
 
-enum class Kind : std::uint8_t {
+enum class OperationKind : std::uint8_t {
   kAllReduce,
   kReduceScatter,
   kAllGather,
@@ -29,7 +28,7 @@ inline constexpr std::uint32_t kMessageMagic = 0x44534d31;  // "DSM1"
 
 struct MessageHeader {
   std::uint32_t magic = kMessageMagic;
-  Kind kind = Kind::kBarrier;
+  OperationKind kind = OperationKind::kBarrier;
   DType dtype = DType::kUInt8;
   ReduceOp reduce_op = ReduceOp::kSum;
   std::uint8_t step = 0;     // all_reduce: 0 scatters, 1 gathers
@@ -43,5 +42,7 @@ static_assert(sizeof(MessageHeader) == 32, "there are no padding bytes");
 
 // "all_reduce #5 (fp32, 100 elements, sum)". Also for a header from outside with values that do not exist.
 std::string describe(const MessageHeader& header);
+// What to tell the caller when `rank` is in one operation and `peer` in another.
+std::string describe_disagreement(int rank, const MessageHeader& own, int peer, const MessageHeader& theirs);
 
-}  // namespace deepscale::tcp
+}  // namespace deepscale

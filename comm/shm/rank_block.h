@@ -1,0 +1,82 @@
+// What each rank of a host shows its peers: the layout of its shared memory segment.
+//
+//   RankBlock   who it is, how it fares, which operation it is in, data of small operations, stages
+//   Pipe x size one for every destination, for send and receive
+//
+// The owner writes, the peers read; only Pipe::read and the doorbells are written by others. Double buffers
+// are used in turns. Nobody has to say that it has read one of them: all ranks take the same steps in the
+// same order and say which they have reached, so a rank that has seen all peers reach step n knows that they
+// are through with what it showed them at step n - 1, and may write over it at step n + 1.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "comm/message_header.h"
+#include "comm/shm/doorbell.h"
+#include "comm/shm/host_processes.h"
+
+namespace deepscale::shm {
+
+inline constexpr std::size_t kCacheLine = 64;
+// The largest operation whose data travels with its announcement.
+inline constexpr std::size_t kPostedBytes = 32 << 10;
+// A stage; two of each kind should fit into the second-level cache together.
+inline constexpr std::size_t kStageBytes = 256 << 10;
+inline constexpr std::size_t kPipeSlots = 4;
+
+enum class Life : std::uint32_t { kRunning, kLeft, kGaveUp };
+enum class Lane : std::uint8_t { kCollectives, kPipes };  // each has a doorbell
+inline constexpr std::size_t kLanes = 2;
+
+// The announcement of a collective, in one cache line.
+struct alignas(kCacheLine) Post {
+  std::atomic<std::uint64_t> number;  // of the collective; written last
+  MessageHeader header;
+  std::uint64_t arena;  // what the peers read lies there, or 0: nowhere where they can
+  std::uint64_t offset;
+};
+static_assert(sizeof(Post) == kCacheLine && std::atomic<std::uint64_t>::is_always_lock_free);
+
+using Stage = std::array<std::byte, kStageBytes>;
+
+struct RankBlock {
+  std::int64_t process_id;
+  ProcessorSet processors;
+  alignas(kCacheLine) std::atomic<Life> life;
+  std::array<char, 1020> farewell;  // why it gave up; written before `life`
+  std::array<Doorbell::Word, kLanes> doorbells;
+  std::array<Post, 2> posts;
+  alignas(kCacheLine) std::atomic<std::uint64_t> step;  // of large operations, counted over all of them
+  alignas(kCacheLine) std::array<std::array<std::byte, kPostedBytes>, 2> posted;
+  alignas(kCacheLine) std::array<Stage, 2> inputs;   // parts that peers take
+  alignas(kCacheLine) std::array<Stage, 2> results;  // reduced parts that peers take
+};
+
+// A ring of slots from one rank to another; both counters only grow.
+struct Pipe {
+  struct alignas(kCacheLine) Counter {
+    std::atomic<std::uint64_t> value;
+  };
+  Counter written;                                // slots filled, by the sender
+  Counter read;                                   // slots emptied, by the receiver
+  std::array<MessageHeader, kPipeSlots> headers;  // of the message that the slot is a piece of
+};
+
+inline std::size_t pipe_slot_bytes(int size) {
+  constexpr std::size_t kAllPipesBytes = 2 << 20;
+  const std::size_t share = kAllPipesBytes / kPipeSlots / static_cast<std::size_t>(size);
+  return std::clamp<std::size_t>(share / kCacheLine * kCacheLine, 4 << 10, 128 << 10);
+}
+inline std::size_t pipe_bytes(int size) {
+  return sizeof(Pipe) + kPipeSlots * pipe_slot_bytes(size);
+}
+inline std::size_t segment_bytes(int size) {
+  return sizeof(RankBlock) + static_cast<std::size_t>(size) * pipe_bytes(size);
+}
+static_assert(sizeof(Pipe) % kCacheLine == 0 && sizeof(RankBlock) % kCacheLine == 0);
+
+}  // namespace deepscale::shm

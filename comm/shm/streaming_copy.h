@@ -1,0 +1,11 @@
+// memcpy for data that nobody reads again soon: where the processor can, it goes past the caches and does not
+// first read the memory that it overwrites.
+#pragma once
+
+#include <cstddef>
+
+namespace deepscale::shm {
+
+void streaming_copy(std::byte* to, const std::byte* from, std::size_t bytes);
+
+}  // namespace deepscale::shm
