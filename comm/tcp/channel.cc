@@ -60,6 +60,7 @@ void Channel::on_sent(const std::string& failure, std::size_t bytes) {
   const std::size_t header_bytes = std::min(bytes, kHeaderBytes - outgoing_.header_bytes);
   outgoing_.header_bytes += header_bytes;
   if (outgoing_.has_header()) advance(outgoing_, bytes - header_bytes);
+  if (state_ == State::kOpen && ended_) return on_connection_ended(*ended_);
   continue_sending();
 }
 
@@ -124,6 +125,7 @@ void Channel::advance(Direction& direction, std::size_t payload_bytes) {
 
 void Channel::on_connection_ended(const std::string& why) {
   if (!ended_) ended_ = why;
+  if (incoming_.queue.empty() && outgoing_.busy) return;  // the peer may have got it all before it went
   const auto& waiting = incoming_.queue.empty() ? outgoing_.queue : incoming_.queue;
   if (!waiting.empty()) return owner_.peer_lost(peer_, *waiting.front()->operation, *ended_);
   connection_->close();

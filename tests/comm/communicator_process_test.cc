@@ -1,4 +1,4 @@
-// Ranks that are killed with -9 at any moment: the others get an error that names them, and nothing remains.
+// Ranks that are killed with -9 at any moment: the others get an error, and nothing remains.
 #include <gmock/gmock.h>
 
 #include <filesystem>
@@ -57,8 +57,12 @@ INSTANTIATE_TEST_SUITE_P(Backends, KilledRank, ::testing::Values("tcp", "shm"),
                          [](const auto& backend) { return backend.param; });
 
 // From 1 element, which travels with its announcement, to pipelines of many pieces. The communicator's own
-// timeout is half an hour, so nothing but the death of the peer can end the others.
-TEST_P(KilledRank, EndsTheOperationsOfAllOthersWithAnErrorThatNamesIt) {
+// timeout is half an hour, so nothing but the death of the peer can end the others. The first to notice names
+// the dead rank; another may notice first that this one gave up.
+TEST_P(KilledRank, EndsTheOperationsOfAllOthers) {
+  if (GetParam() == "tcp" && Environment::of_process().get("WINEPREFIX")) {
+    GTEST_SKIP() << "Wine 8 keeps sockets of a killed process open while a transfer is under way on them";
+  }
   std::mt19937 random(1);
   for (const std::vector<std::string>& counts :
        {std::vector<std::string>{"1"}, {"300000"}, {"2000000"}, {"1", "300000", "5000"}}) {
@@ -68,12 +72,16 @@ TEST_P(KilledRank, EndsTheOperationsOfAllOthersWithAnErrorThatNamesIt) {
     run_until(
         ranks[victim].io, [] { return false; }, std::chrono::milliseconds(random() % 50));
     ranks[victim].process->kill();
+    const std::string lost_the_victim = "lost rank " + std::to_string(victim);
+    int named_it = 0;
     for (int rank = 0; rank < kRanks; ++rank) {
       ASSERT_TRUE(ranks[rank].finish()) << "rank " << rank << " of " << counts[0] << " hangs";
       if (rank == victim) continue;
-      EXPECT_THAT(ranks[rank].out, HasSubstr("lost rank " + std::to_string(victim)));
+      EXPECT_THAT(ranks[rank].out, HasSubstr("lost rank "));
       EXPECT_EQ(ranks[rank].status->code, 3) << ranks[rank].out;
+      if (ranks[rank].out.find(lost_the_victim) != std::string::npos) ++named_it;
     }
+    EXPECT_GE(named_it, 1);
     EXPECT_EQ(segments_in_dev_shm(), 0);
   }
 }
