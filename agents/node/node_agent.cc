@@ -39,17 +39,27 @@ class LastLines {
   std::deque<std::string> lines_;
 };
 
-// Whether one rank's end is no consequence of another's, while that of the other may be one. A rank that
-// loses its peers ends with an error, or aborts; nobody is killed for it, and nobody's memory fault comes
-// from it.
-bool is_cause_rather_than(const ExitStatus& status, const ExitStatus& other) {
+// How likely the end of a rank is the consequence of another's. A rank that loses its peers ends with an
+// error, or aborts; nobody is killed for it, and nobody's memory fault comes from it. What it says itself
+// counts more.
+enum class Suspicion { kIsConsequence, kMayBeConsequence, kIsCause };
+
+Suspicion suspicion_of(const RankResult& rank) {
   constexpr std::int64_t kAbort = 6;
   constexpr std::int64_t kBrokenPipe = 13;
-  const auto may_be_consequence = [](const ExitStatus& end) {
-    return end.how == ExitStatus::How::kExited ||
-           (end.how == ExitStatus::How::kSignalled && (end.code == kAbort || end.code == kBrokenPipe));
-  };
-  return !may_be_consequence(status) && may_be_consequence(other);
+  const ExitStatus& end = rank.status;
+  const bool may_be_consequence =
+      end.how == ExitStatus::How::kExited || end.stopped_by_us ||
+      (end.how == ExitStatus::How::kSignalled && (end.code == kAbort || end.code == kBrokenPipe));
+  if (!may_be_consequence) return Suspicion::kIsCause;
+  if (!rank.reported) return Suspicion::kMayBeConsequence;
+  const RankFailure kind = rank.reported->kind;
+  if (kind == RankFailure::kPeerLost) return Suspicion::kIsConsequence;
+  return kind == RankFailure::kCollectiveTimeout ? Suspicion::kMayBeConsequence : Suspicion::kIsCause;
+}
+
+bool is_cause_rather_than(const RankResult& rank, const RankResult& other) {
+  return suspicion_of(rank) > suspicion_of(other);
 }
 
 }  // namespace
@@ -68,8 +78,9 @@ class NodeAgent::Implementation : public std::enable_shared_from_this<Implementa
 
  private:
   struct Rank {
-    Rank(RankCommand rank_command, const NodeAgentOptions& options)
+    Rank(RankCommand rank_command, std::size_t rank_index, const NodeAgentOptions& options)
         : command(std::move(rank_command)),
+          index(rank_index),
           splitters{LineSplitter(options.max_line_bytes), LineSplitter(options.max_line_bytes)},
           last_error_lines(options.kept_error_lines) {
       result.rank = command.rank;
@@ -82,6 +93,7 @@ class NodeAgent::Implementation : public std::enable_shared_from_this<Implementa
     }
 
     RankCommand command;
+    std::size_t index;
     RankStateMachine life;
     std::unique_ptr<ChildProcess> process;
     std::array<LineSplitter, 2> splitters;  // by OutputStream
@@ -97,6 +109,8 @@ class NodeAgent::Implementation : public std::enable_shared_from_this<Implementa
   void rank_ended(Rank& rank, const ExitStatus& status);
   void rank_gone(Rank& rank);
   void note_failure(const Rank& rank);
+  void hear_of(std::size_t index);
+  void keep_report(Rank& rank);
   void begin_teardown(StopSignal signal);
   void ask_to_stop(Rank& rank, StopSignal signal);
   void kill(Rank& rank);
@@ -107,7 +121,8 @@ class NodeAgent::Implementation : public std::enable_shared_from_this<Implementa
   asio::io_context& io_;
   NodeListener& listener_;
   const NodeAgentOptions options_;
-  std::deque<Rank> ranks_;  // a deque keeps addresses: the callbacks of the processes hold them
+  std::deque<Rank> ranks_;           // a deque keeps addresses: the callbacks of the processes hold them
+  std::optional<LinkServer> links_;  // until the end: it keeps the io_context busy
   asio::steady_timer deadline_;
   NodeResult result_;
   Clock::time_point started_at_;
@@ -119,8 +134,16 @@ class NodeAgent::Implementation : public std::enable_shared_from_this<Implementa
 
 NodeAgent::Implementation::Implementation(asio::io_context& io, std::vector<RankCommand> commands,
                                           NodeListener& listener, NodeAgentOptions options)
-    : io_(io), listener_(listener), options_(options), deadline_(io) {
-  for (RankCommand& command : commands) ranks_.emplace_back(std::move(command), options_);
+    : io_(io), listener_(listener), options_(std::move(options)), deadline_(io) {
+  links_.emplace(io, LinkServerOptions{.rank_count = commands.size(),
+                                       .generation = options_.generation,
+                                       .logger = options_.logger,
+                                       .on_news = [this](std::size_t index) { hear_of(index); }});
+  for (RankCommand& command : commands) {
+    const std::size_t index = ranks_.size();
+    ranks_.emplace_back(std::move(command), index, options_);
+    ranks_.back().command.process.environment.set("DEEPSCALE_AGENT", links_->address_of(index));
+  }
 }
 
 // Start.
@@ -162,11 +185,7 @@ void NodeAgent::Implementation::finish_spawn(Rank& rank) {
   rank.result.pid = rank.process->pid();
   rank.result.started_at = std::chrono::system_clock::now();
   move(rank, RankState::kStarted);
-  if (is_stopping_) {
-    ask_to_stop(rank, StopSignal::kTerminate);
-  } else {
-    move(rank, RankState::kRunning);
-  }
+  if (is_stopping_) ask_to_stop(rank, StopSignal::kTerminate);
 }
 
 void NodeAgent::Implementation::spawn_failed(Rank& rank, const Error& error) {
@@ -203,13 +222,32 @@ void NodeAgent::Implementation::resume_output() {
   }
 }
 
+// What ranks tell over their links.
+
+void NodeAgent::Implementation::hear_of(std::size_t index) {
+  if (is_finished_) return;
+  Rank& rank = ranks_[index];
+  const LinkStatus& link = links_->status(index);
+  if (!rank.is_running()) return;
+  if (may_follow(rank.life.state(), RankState::kJoined)) move(rank, RankState::kJoined);
+  if (link.steps && may_follow(rank.life.state(), RankState::kRunning)) move(rank, RankState::kRunning);
+}
+
+// Before it is asked to end: what it reports later may be a consequence.
+void NodeAgent::Implementation::keep_report(Rank& rank) {
+  const LinkStatus& link = links_->status(rank.index);
+  rank.result.steps = link.steps;
+  rank.result.reported = link.failure;
+}
+
 // The end of one rank.
 
 void NodeAgent::Implementation::rank_ended(Rank& rank, const ExitStatus& status) {
   rank.result.status = status;
   rank.result.ended_at = std::chrono::system_clock::now();
+  if (!is_stopping_) keep_report(rank);
   move(rank, status.how == ExitStatus::How::kLost ? RankState::kLost : RankState::kExited);
-  if (status.is_success() || status.stopped_by_us) return;
+  if (status.is_success() || (status.stopped_by_us && !rank.result.reported)) return;
   note_failure(rank);
   begin_teardown(StopSignal::kTerminate);
 }
@@ -226,13 +264,10 @@ void NodeAgent::Implementation::rank_gone(Rank& rank) {
 // What is noted here had happened before our request to stop arrived. In which order we hear of ends that
 // come together is the scheduler's choice.
 void NodeAgent::Implementation::note_failure(const Rank& rank) {
-  if (result_.first_cause &&
-      !is_cause_rather_than(rank.result.status, ranks_[*result_.first_cause].result.status)) {
+  if (result_.first_cause && !is_cause_rather_than(rank.result, ranks_[*result_.first_cause].result)) {
     return;
   }
-  const auto found =
-      std::find_if(ranks_.begin(), ranks_.end(), [&](const Rank& each) { return &each == &rank; });
-  result_.first_cause = static_cast<std::size_t>(found - ranks_.begin());
+  result_.first_cause = rank.index;
 }
 
 // The end of all.
@@ -252,6 +287,9 @@ void NodeAgent::Implementation::request_stop(StopSignal signal) {
 void NodeAgent::Implementation::begin_teardown(StopSignal signal) {
   if (is_stopping_) return;
   is_stopping_ = true;
+  for (Rank& rank : ranks_) {
+    if (rank.is_running()) keep_report(rank);
+  }
   deadline_.expires_after(options_.grace);
   deadline_.async_wait([self = shared_from_this()](const boost::system::error_code& error) {
     if (!error && !self->is_finished_) self->kill_all();
@@ -262,6 +300,7 @@ void NodeAgent::Implementation::begin_teardown(StopSignal signal) {
 }
 
 void NodeAgent::Implementation::ask_to_stop(Rank& rank, StopSignal signal) {
+  links_->request_stop(rank.index, result_.first_cause ? LinkStop::kFailure : LinkStop::kRequested);
   if (rank.process->stop(signal)) {
     move(rank, RankState::kStopping);
   } else {
@@ -299,6 +338,7 @@ void NodeAgent::Implementation::finish_when_all_are_gone() {
   if (!is_started_ || is_finished_ || is_any_here) return;
   is_finished_ = true;
   deadline_.cancel();
+  links_.reset();
   asio::post(io_, [self = shared_from_this()] {
     if (self->is_abandoned_) return;
     for (Rank& rank : self->ranks_) self->result_.ranks.push_back(std::move(rank.result));
@@ -311,6 +351,7 @@ void NodeAgent::Implementation::abandon() {
   is_abandoned_ = true;
   is_finished_ = true;
   deadline_.cancel();
+  links_.reset();
   for (Rank& rank : ranks_) {
     if (rank.is_here()) rank.process->kill();  // all at once, before the waiting begins
   }
@@ -326,7 +367,8 @@ bool NodeResult::is_success() const {
 
 NodeAgent::NodeAgent(asio::io_context& io, std::vector<RankCommand> commands, NodeListener& listener,
                      NodeAgentOptions options)
-    : implementation_(std::make_shared<Implementation>(io, std::move(commands), listener, options)) {}
+    : implementation_(
+          std::make_shared<Implementation>(io, std::move(commands), listener, std::move(options))) {}
 
 NodeAgent::~NodeAgent() {
   implementation_->abandon();

@@ -22,6 +22,7 @@
 #include <string_view>
 #include <vector>
 
+#include "agents/link/link_server.h"
 #include "agents/node/rank_state.h"
 #include "agents/process/child_process.h"
 #include "agents/process/exit_status.h"
@@ -62,6 +63,8 @@ struct RankResult {
   std::chrono::system_clock::time_point started_at;
   std::chrono::system_clock::time_point ended_at;
   std::vector<std::string> last_error_lines;  // the end of its stderr, oldest first, each cut at 4 KiB
+  std::optional<std::int64_t> steps;          // of its last heartbeat
+  std::optional<ReportedFailure> reported;    // over its link, before it was asked to end
 };
 
 struct NodeResult {
@@ -92,10 +95,13 @@ struct NodeAgentOptions {
   Clock::duration grace = std::chrono::seconds(5);  // from the request to stop until the kill
   std::size_t max_line_bytes = 64 * 1024;
   std::size_t kept_error_lines = 20;
+  int generation = 0;  // what the ranks' DEEPSCALE_GENERATION says
+  Logger logger;
 };
 
 class NodeAgent {
  public:
+  // Error(kSystem) when it cannot listen for the ranks' links.
   NodeAgent(boost::asio::io_context& io, std::vector<RankCommand> commands, NodeListener& listener,
             NodeAgentOptions options = {});
   ~NodeAgent();

@@ -23,7 +23,7 @@ constexpr std::uint32_t followers(RankState state) {
     case RankState::kSpawning:
       return bit(RankState::kStarted) | bit(RankState::kSpawnFailed);
     case RankState::kStarted:
-      return bit(RankState::kJoined) | bit(RankState::kRunning) | kStop;
+      return bit(RankState::kJoined) | kStop;
     case RankState::kJoined:
       return bit(RankState::kRunning) | kStop;
     case RankState::kRunning:

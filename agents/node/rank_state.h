@@ -1,12 +1,11 @@
 // The life of a rank, as an explicit and checked table.
 //
 //   Planned --> Spawning --> Started --> Joined --> Running --> Stopping --> Killing --> Exited | Lost
-//      |           |            `--------------------^
-//      |           `-> SpawnFailed   (no link to wait for)
+//      |           `-> SpawnFailed
 //      `-> Exited    (never started: the job was stopped before its turn)
 //
-// Besides, from Started on: every state may go straight to a later one of Stopping, Killing, Exited and Lost.
-// Exited, SpawnFailed and Lost are final.
+// A rank that does not use agents/link stays Started. Besides, from Started on: every state may go straight
+// to a later one of Stopping, Killing, Exited and Lost. Exited, SpawnFailed and Lost are final.
 #pragma once
 
 namespace deepscale {
@@ -14,9 +13,9 @@ namespace deepscale {
 enum class RankState {
   kPlanned,
   kSpawning,
-  kStarted,  // the program runs
-  kJoined,   // it has spoken to its agent (agents/link)
-  kRunning,
+  kStarted,   // the program runs
+  kJoined,    // it has spoken to its agent (agents/link)
+  kRunning,   // it has sent a heartbeat
   kStopping,  // it was asked to end
   kKilling,   // its tree is being killed
   kExited,

@@ -3,6 +3,8 @@
 //   exit=N  crash  hang  ignore-stop  exit-at-stop=N  close-output  stop-yourself
 //   out=TEXT  err=TEXT  binary  flood=MIB  lines=COUNT  variable=NAME  directory  input  arguments (the ones
 //   after it) grandchild  detached-grandchild  orphan-grandchild
+//   join (its agent's link)  heartbeat=STEPS  rest  report=TEXT (an exception)  report-peer-lost=TEXT
+//   wait-for-stop
 #include "tests/agents/child_program.h"
 
 #include <chrono>
@@ -12,6 +14,8 @@
 #include <string>
 #include <string_view>
 #include <thread>
+
+#include "agents/link/rank_link.h"
 
 namespace deepscale::testing {
 namespace {
@@ -53,6 +57,26 @@ void print_pid(long long pid) {
   std::_Exit(97);
 }
 
+// False: the action has nothing to do with the link.
+bool use_link(RankLink& link, std::string_view action, const std::string& value) {
+  if (action == "join") {
+    link = RankLink::from_environment(Environment::of_process());
+  } else if (action == "heartbeat") {
+    link.heartbeat(std::atoi(value.c_str()));
+  } else if (action == "rest") {
+    link.rest();
+  } else if (action == "report") {
+    link.report_failure(RankFailure::kException, value);
+  } else if (action == "report-peer-lost") {
+    link.report_failure(RankFailure::kPeerLost, value);
+  } else if (action == "wait-for-stop") {
+    while (!link.stop_requested()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  } else {
+    return false;
+  }
+  return true;
+}
+
 void act(const char* program, std::string_view action, const std::string& value) {
   const int number = std::atoi(value.c_str());
   if (action == "exit") std::exit(number);
@@ -85,6 +109,7 @@ void act(const char* program, std::string_view action, const std::string& value)
 
 int main(int count, char** arguments) {
   deepscale::testing::use_binary_output();
+  deepscale::RankLink link;
   for (int i = 1; i < count; ++i) {
     const std::string_view argument = arguments[i];
     if (argument == "arguments") {
@@ -93,7 +118,9 @@ int main(int count, char** arguments) {
     }
     const auto equals = argument.find('=');
     const std::string value(equals == std::string_view::npos ? "" : argument.substr(equals + 1));
-    deepscale::testing::act(arguments[0], argument.substr(0, equals), value);
+    const auto action = argument.substr(0, equals);
+    if (deepscale::testing::use_link(link, action, value)) continue;
+    deepscale::testing::act(arguments[0], action, value);
   }
   return 0;
 }
