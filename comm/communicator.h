@@ -14,7 +14,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -38,6 +40,12 @@ struct Buffer {
   std::size_t bytes() const { return static_cast<std::size_t>(count) * size_of(dtype); }
 };
 
+// The buffers of one reduce_scatter or all_gather among several.
+struct InputOutput {
+  Buffer input;
+  Buffer output;
+};
+
 // A handle to one operation in flight. Cheap to copy; an empty Work counts as done. Dropping it does not
 // cancel.
 class Work {
@@ -51,6 +59,8 @@ class Work {
   };
   Work() = default;
   explicit Work(std::shared_ptr<State> state) : state_(std::move(state)) {}
+  // Done when all of them are. Its wait() waits for all, also when one fails, and throws the first failure.
+  static Work all_of(std::vector<Work> works);
 
   bool is_done() const { return state_ == nullptr || state_->is_done(); }
   // Blocks until the operation ended, at most until the communicator's timeout after its start.
@@ -68,7 +78,7 @@ class Communicator {
 
   virtual int rank() const = 0;
   virtual int size() const = 0;
-  virtual const char* backend() const = 0;             // "single", "shm", "tcp"
+  virtual const char* backend() const = 0;             // a name from make_communicator()'s list
   virtual bool supports(DeviceKind device) const = 0;  // whether buffers of that device are taken
 
   // In place: every rank's buffer becomes the reduction over all ranks.
@@ -88,6 +98,19 @@ class Communicator {
   virtual Work receive(Buffer buffer, int source) = 0;
   virtual Work barrier() = 0;
 
+  // The same operation on many buffers as one, which ends when all have; a wrong argument among them starts
+  // none. They count as that many operations, in order of the span; a backend may launch them together.
+  Work all_reduce_each(std::span<const Buffer> buffers, ReduceOp op);
+  Work reduce_scatter_each(std::span<const InputOutput> pairs, ReduceOp op);
+  Work all_gather_each(std::span<const InputOutput> pairs);
+
+  // Cuts the ranks into smaller communicators, as MPI_Comm_split does: those of one color come together, in
+  // the order of `key` and, where that is equal, of their ranks here; none for a negative color. Every rank
+  // calls it, in order among the other operations; blocks until all of its color have met, at most for the
+  // timeout. The new communicator has the timeout, logger and store of this one, is independent of it, and
+  // may outlive it. Error(kUnsupported) from a backend that cannot.
+  virtual std::unique_ptr<Communicator> split(int color, int key);
+
   // Page-aligned memory of zeros for buffers. Where the backend can ("shm"), the peers read and write it in
   // place during collectives, which saves copies when the input of an operation lies in the same such
   // allocation on every rank; elsewhere it is plain memory. Every rank calls it in the same order with the
@@ -99,18 +122,31 @@ class Communicator {
   // Fails everything in flight and everything later on this rank, and closes its connections, so that the
   // peers fail soon too.
   virtual void abort(const std::string& reason) = 0;
+
+ protected:
+  // Around the operations of one of the _each() calls.
+  virtual void begin_group() {}
+  virtual void end_group() {}
+
+ private:
+  Work start_group(std::size_t count, const std::function<Work(std::size_t)>& start);
 };
 
 struct CommunicatorOptions {
   Clock::duration timeout = std::chrono::minutes(30);  // of each operation, and of the rendezvous
-  std::string backend;                                 // force one ("single", "shm", "tcp"); empty: choose
+  std::string backend;                                 // force one, by name; empty: choose
   std::string name = "world";                          // key prefix in the store; unique per communicator
   std::string listen_address;  // tcp: numeric address of this rank; empty: choose (loopback for one host)
   Logger logger;               // rank 0 says in one line which backend was chosen and why
 };
 
-// The communicator of all ranks of the job: "single" for one rank, "shm" for the ranks of one host where all
-// of them can share memory, else "tcp". `store` may be null when world_size is 1.
+// The communicator of all ranks of the job: the first of these that works for all of them. `store` may be
+// null when world_size is 1.
+//
+//   single        one rank
+//   shm           the ranks of one host, where all of them can share memory
+//   hierarchical  as many ranks, more than one, on each of several hosts: shm within, tcp between them
+//   tcp           any ranks
 std::unique_ptr<Communicator> make_communicator(const WorldLayout& layout, std::shared_ptr<Store> store,
                                                 CommunicatorOptions options);
 

@@ -5,7 +5,9 @@
 #include <exception>
 
 #include "comm/base/error.h"
+#include "launcher/bench/comm_bench.h"
 #include "launcher/cli/arguments.h"
+#include "launcher/cli/bench_options.h"
 #include "launcher/cli/command_line.h"
 #include "launcher/report/build_facts.h"
 #include "launcher/report/environment_report.h"
@@ -23,6 +25,11 @@ int run(const std::vector<std::string>& arguments) {
       return launch(command.job);
     case Command::Action::kReport:
       return print_environment_report(command.json_report);
+    case Command::Action::kBench:
+      return bench_comm(command.bench, command.bench_words);
+    case Command::Action::kBenchHelp:
+      fmt::print("{}", bench_help());
+      return 0;
     case Command::Action::kLaunchHelp:
       fmt::print("{}", launch_help());
       return 0;

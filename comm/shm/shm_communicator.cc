@@ -13,6 +13,7 @@
 #include "comm/shm/pipes.h"
 #include "comm/shm/shared_arena.h"
 #include "comm/shm/waiter.h"
+#include "comm/splitter.h"
 
 namespace deepscale {
 
@@ -24,6 +25,7 @@ class ShmCommunicator final : public Communicator {
  public:
   ShmCommunicator(int rank, int world_size, std::shared_ptr<Store> store, const CommunicatorOptions& options)
       : store_(std::move(store)),
+        splitter_(store_, options),
         host_(rank, world_size, store_.get(), options),
         sent_to_(static_cast<std::size_t>(world_size)),
         received_from_(static_cast<std::size_t>(world_size)) {}
@@ -69,6 +71,9 @@ class ShmCommunicator final : public Communicator {
     return submit_message(buffer, source, false, ++received_from_[static_cast<std::size_t>(source)]);
   }
 
+  std::unique_ptr<Communicator> split(int color, int key) override {
+    return splitter_.split(*this, color, key, make_shm_communicator);
+  }
   std::shared_ptr<std::byte> allocate_shared(std::size_t bytes) override {
     return arenas_.allocate(*this, bytes);
   }
@@ -96,6 +101,7 @@ class ShmCommunicator final : public Communicator {
   }
 
   const std::shared_ptr<Store> store_;  // may hold the server that other ranks still need
+  Splitter splitter_;
   Host host_;
   std::uint64_t collectives_submitted_ = 0;
   std::vector<std::uint64_t> sent_to_;

@@ -51,6 +51,10 @@ class SingleCommunicator final : public Communicator {
     return finished("receive");
   }
   Work barrier() override { return finished("barrier"); }
+  std::unique_ptr<Communicator> split(int color, int) override {
+    finished("split").wait();
+    return color < 0 ? nullptr : make_single_communicator();
+  }
 
   void abort(const std::string& reason) override {
     const std::lock_guard lock(mutex_);

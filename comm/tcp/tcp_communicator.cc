@@ -11,6 +11,7 @@
 #include "comm/base/error.h"
 #include "comm/communicator.h"
 #include "comm/reduction.h"
+#include "comm/splitter.h"
 #include "comm/tcp/progress_thread.h"
 #include "comm/tcp/streaming_reduction.h"
 
@@ -37,6 +38,7 @@ class TcpCommunicator final : public Communicator {
       : rank_(rank),
         size_(world_size),
         store_(std::move(store)),
+        splitter_(store_, options),
         sent_to_(world_size),
         received_from_(world_size),
         progress_(rank, world_size, store_.get(), options) {}
@@ -54,6 +56,9 @@ class TcpCommunicator final : public Communicator {
   Work send(Buffer buffer, int destination) override;
   Work receive(Buffer buffer, int source) override;
   Work barrier() override;
+  std::unique_ptr<Communicator> split(int color, int key) override {
+    return splitter_.split(*this, color, key, make_tcp_communicator);
+  }
   void abort(const std::string& reason) override { progress_.abort(reason); }
 
  private:
@@ -79,6 +84,7 @@ class TcpCommunicator final : public Communicator {
   const int rank_;
   const int size_;
   const std::shared_ptr<Store> store_;  // may hold the server that other ranks still need
+  Splitter splitter_;
   std::uint64_t collectives_ = 0;
   std::vector<std::uint64_t> sent_to_;
   std::vector<std::uint64_t> received_from_;

@@ -8,6 +8,7 @@
 
 #include "comm/base/error.h"
 #include "comm/base/suggest.h"
+#include "launcher/cli/bench_options.h"
 #include "launcher/cli/launch_options.h"
 
 namespace deepscale {
@@ -161,7 +162,8 @@ Command parse_launch(const std::vector<std::string>& words) {
 }
 
 Command parse_report(const std::vector<std::string>& words) {
-  Command command{Command::Action::kReport, {}, false};
+  Command command;
+  command.action = Command::Action::kReport;
   for (const std::string& word : words) {
     if (word == "--help" || word == "-h") {
       command.action = Command::Action::kReportHelp;
@@ -174,11 +176,28 @@ Command parse_report(const std::vector<std::string>& words) {
   return command;
 }
 
+Command parse_bench(const std::vector<std::string>& words) {
+  Command command;
+  if (std::any_of(words.begin(), words.end(),
+                  [](const std::string& word) { return word == "--help" || word == "-h"; })) {
+    command.action = Command::Action::kBenchHelp;
+    return command;
+  }
+  if (words.empty() || words.front() != "comm") {
+    fail("deepscale bench measures one thing so far: deepscale bench comm; see deepscale bench --help.");
+  }
+  command.action = Command::Action::kBench;
+  command.bench_words.assign(words.begin() + 1, words.end());
+  command.bench = parse_comm_bench(command.bench_words);
+  return command;
+}
+
 }  // namespace
 
 Command parse_command_line(const std::vector<std::string>& arguments) {
   const std::string first = arguments.empty() ? "" : arguments.front();
   if (first == "report") return parse_report({arguments.begin() + 1, arguments.end()});
+  if (first == "bench") return parse_bench({arguments.begin() + 1, arguments.end()});
   if (first == "launch") return parse_launch({arguments.begin() + 1, arguments.end()});
   return parse_launch(arguments);
 }
@@ -187,6 +206,7 @@ std::string launch_help() {
   std::string text =
       "Usage: deepscale [launch] [options] program [arguments]\n"
       "       deepscale report [--json]      what this machine and build have, and what is missing\n"
+      "       deepscale bench comm [options]  how fast ranks exchange data here\n"
       "       deepscale --version\n\n"
       "Starts the ranks of a distributed job, watches them, and ends them all when one fails.\n"
       "A program ending in .py runs under python; options end at the program; '-' and '_' are alike.\n";

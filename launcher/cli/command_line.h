@@ -2,6 +2,7 @@
 //
 //   deepscale [launch] [options] program [arguments]
 //   deepscale report [--json]
+//   deepscale bench comm [options]
 //   deepscale --help | --version
 //
 // Options end at the program: whatever stands behind it belongs to it, untouched. Their names are
@@ -14,15 +15,18 @@
 #include <string>
 #include <vector>
 
+#include "launcher/bench/comm_bench.h"
 #include "launcher/job/job_spec.h"
 
 namespace deepscale {
 
 struct Command {
-  enum class Action { kLaunch, kReport, kLaunchHelp, kReportHelp, kVersion };
+  enum class Action { kLaunch, kReport, kBench, kLaunchHelp, kReportHelp, kBenchHelp, kVersion };
   Action action = Action::kLaunch;
   JobSpec job;               // with kLaunch
   bool json_report = false;  // with kReport
+  CommBenchSpec bench;       // with kBench
+  std::vector<std::string> bench_words;
 };
 
 // `arguments` without the program's own name, in UTF-8.

@@ -1,0 +1,131 @@
+#include "comm/hierarchical/step_queue.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace deepscale::hierarchical {
+
+namespace {
+
+constexpr auto kLongestTimeout = std::chrono::hours(24 * 365);  // now + timeout must not overflow
+
+}  // namespace
+
+// What the caller's Work points to.
+struct StepQueue::Operation final : Work::State {
+  Operation(StepQueue& owner, std::string text, std::function<void()> body, Deadline latest)
+      : queue(owner), name(std::move(text)), steps(std::move(body)), deadline(latest) {}
+
+  bool is_done() const override {
+    const std::lock_guard lock(mutex);
+    return done;
+  }
+  // The steps have the timeout each; all of them together have it here.
+  void wait() override {
+    std::unique_lock lock(mutex);
+    if (!changed.wait_until(lock, deadline.time(), [this] { return done; })) {
+      lock.unlock();
+      const double seconds = std::chrono::duration<double>(queue.timeout_).count();
+      queue.fail(ErrorCode::kTimeout, fmt::format("{} did not finish within {:g} s", name, seconds));
+      lock.lock();
+      changed.wait(lock, [this] { return done; });
+    }
+    if (error) throw *error;
+  }
+  void finish(std::optional<Error> failure) {
+    const std::lock_guard lock(mutex);
+    done = true;
+    error = std::move(failure);
+    changed.notify_all();
+  }
+
+  StepQueue& queue;  // lives at least until the operation is done
+  const std::string name;
+  const std::function<void()> steps;
+  const Deadline deadline;
+  mutable std::mutex mutex;
+  std::condition_variable changed;
+  bool done = false;
+  std::optional<Error> error;
+};
+
+StepQueue::StepQueue(std::string prefix, Clock::duration timeout,
+                     std::function<void(const std::string&)> break_all)
+    : prefix_(std::move(prefix)),
+      timeout_(std::min<Clock::duration>(timeout, kLongestTimeout)),
+      break_all_(std::move(break_all)),
+      thread_([this] { run(); }) {}
+
+StepQueue::~StepQueue() {
+  {
+    const std::lock_guard lock(mutex_);
+    ending_ = true;
+    changed_.notify_all();
+  }
+  thread_.join();
+}
+
+Work StepQueue::submit(std::string name, std::function<void()> steps) {
+  const auto operation =
+      std::make_shared<Operation>(*this, std::move(name), std::move(steps), Deadline::after(timeout_));
+  const std::lock_guard lock(mutex_);
+  queue_.push_back(operation);
+  changed_.notify_all();
+  return Work(operation);
+}
+
+void StepQueue::fail(ErrorCode code, const std::string& why) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (cause_) return;
+    cause_.emplace(code, why);
+  }
+  break_all_(why);
+}
+
+bool StepQueue::is_idle() const {
+  const std::lock_guard lock(mutex_);
+  return queue_.empty();
+}
+
+std::optional<Error> StepQueue::cause() const {
+  const std::lock_guard lock(mutex_);
+  return cause_;
+}
+
+void StepQueue::run() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [this] { return ending_ || !queue_.empty(); });
+    if (queue_.empty()) return;
+    const auto operation = queue_.front();
+    lock.unlock();
+    run_next(*operation);
+    lock.lock();
+  }
+}
+
+void StepQueue::run_next(Operation& operation) {
+  if (!cause()) {
+    try {
+      operation.steps();
+    } catch (const Error& error) {
+      fail(error.code(), error.what());
+    } catch (const std::exception& error) {
+      fail(ErrorCode::kInternal, error.what());
+    }
+  }
+  std::optional<Error> failure;
+  if (const auto why = cause()) {
+    failure.emplace(why->code(), fmt::format("{}: {}: {}", prefix_, operation.name, why->what()));
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    queue_.pop_front();
+  }
+  operation.finish(std::move(failure));
+}
+
+}  // namespace deepscale::hierarchical

@@ -1,0 +1,202 @@
+#include "launcher/bench/comm_measurement.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "comm/base/half.h"
+
+namespace deepscale {
+
+namespace {
+
+constexpr int kBarriersInARow = 100;
+
+// What rank `rank` puts at `index`: small whole numbers, so that their sum is exact in every dtype.
+int value_of(int rank, std::int64_t index, int rank_count) {
+  const int levels = std::clamp(256 / rank_count, 2, 5);
+  return static_cast<int>((index * 7 + rank * 3) % levels);
+}
+
+int sum_of_values(std::int64_t index, int rank_count) {
+  int sum = 0;
+  for (int rank = 0; rank < rank_count; ++rank) sum += value_of(rank, index, rank_count);
+  return sum;
+}
+
+template <typename Stored>
+void put_as(std::byte* element, Stored value) {
+  std::memcpy(element, &value, sizeof value);
+}
+
+void put(std::byte* element, DType dtype, int value) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return put_as(element, static_cast<float>(value));
+    case DType::kBFloat16:
+      return put_as(element, float_to_bf16(static_cast<float>(value)));
+    case DType::kFloat16:
+      return put_as(element, float_to_fp16(static_cast<float>(value)));
+    case DType::kInt32:
+      return put_as(element, static_cast<std::int32_t>(value));
+    case DType::kInt64:
+      return put_as(element, static_cast<std::int64_t>(value));
+    case DType::kUInt8:
+      return put_as(element, static_cast<std::uint8_t>(value));
+  }
+}
+
+// What element `index` of the second half has to be in the end; of the first one for operations in place.
+int expected(BenchOperation operation, std::int64_t index, std::int64_t slice, const Communicator& ranks) {
+  const int size = ranks.size();
+  switch (operation) {
+    case BenchOperation::kAllReduce:
+      return sum_of_values(index, size);
+    case BenchOperation::kReduceScatter:
+      return sum_of_values(ranks.rank() * slice + index, size);
+    case BenchOperation::kAllGather:
+      return value_of(static_cast<int>(index / slice), index % slice, size);
+    case BenchOperation::kAllToAll:
+      return value_of(static_cast<int>(index / slice), ranks.rank() * slice + index % slice, size);
+    case BenchOperation::kSendReceive:
+      return value_of((ranks.rank() + size - 1) % size, index, size);
+    case BenchOperation::kBroadcast:
+    case BenchOperation::kBarrier:
+      break;
+  }
+  return value_of(0, index, size);
+}
+
+bool is_in_place(BenchOperation operation) {
+  return operation == BenchOperation::kAllReduce || operation == BenchOperation::kBroadcast;
+}
+
+double bus_factor(BenchOperation operation, int rank_count) {
+  const double others = static_cast<double>(rank_count - 1) / rank_count;
+  switch (operation) {
+    case BenchOperation::kAllReduce:
+      return 2 * others;
+    case BenchOperation::kReduceScatter:
+    case BenchOperation::kAllGather:
+    case BenchOperation::kAllToAll:
+      return others;
+    case BenchOperation::kBroadcast:
+    case BenchOperation::kSendReceive:
+    case BenchOperation::kBarrier:
+      break;
+  }
+  return 1;
+}
+
+int rounds_for(std::int64_t bytes) {
+  if (bytes < (64 << 10)) return 1000;
+  return bytes < (8 << 20) ? 200 : 15;
+}
+
+}  // namespace
+
+std::int64_t even_bytes(std::int64_t bytes, int rank_count, DType dtype) {
+  const std::int64_t unit = rank_count * static_cast<std::int64_t>(size_of(dtype));
+  return std::max<std::int64_t>(bytes / unit, 1) * unit;
+}
+
+Work CommBench::start(BenchOperation operation, const Buffer& first, const Buffer& second) {
+  const int size = communicator_.size();
+  const auto slice_of_buffer = [&](Buffer buffer) {
+    buffer.count /= size;
+    return buffer;
+  };
+  switch (operation) {
+    case BenchOperation::kAllReduce:
+      return communicator_.all_reduce(first, ReduceOp::kSum);
+    case BenchOperation::kReduceScatter:
+      return communicator_.reduce_scatter(first, slice_of_buffer(second), ReduceOp::kSum);
+    case BenchOperation::kAllGather:
+      return communicator_.all_gather(slice_of_buffer(first), second);
+    case BenchOperation::kBroadcast:
+      return communicator_.broadcast(first, 0);
+    case BenchOperation::kAllToAll:
+      return communicator_.all_to_all(first, second);
+    case BenchOperation::kSendReceive: {
+      if (size == 1) break;
+      const int rank = communicator_.rank();
+      Work sending = communicator_.send(first, (rank + 1) % size);
+      return Work::all_of({sending, communicator_.receive(second, (rank + size - 1) % size)});
+    }
+    case BenchOperation::kBarrier:
+      break;
+  }
+  return communicator_.barrier();
+}
+
+std::int64_t CommBench::count_wrong(BenchOperation operation, std::int64_t count, const BenchMemory& memory) {
+  const std::size_t element = size_of(spec_.dtype);
+  const int size = communicator_.size();
+  if (operation == BenchOperation::kBarrier || (operation == BenchOperation::kSendReceive && size == 1))
+    return 0;
+  std::byte* second = memory.data + memory.half_bytes;
+  for (std::int64_t i = 0; i < count; ++i) {
+    put(memory.data + static_cast<std::size_t>(i) * element, spec_.dtype,
+        value_of(communicator_.rank(), i, size));
+  }
+  std::memset(second, 0xff, static_cast<std::size_t>(count) * element);
+  start(operation, {memory.data, count, spec_.dtype}, {second, count, spec_.dtype}).wait();
+  const std::byte* result = is_in_place(operation) ? memory.data : second;
+  const std::int64_t checked = operation == BenchOperation::kReduceScatter ? count / size : count;
+  std::int64_t wrong = 0;
+  for (std::int64_t i = 0; i < checked; ++i) {
+    std::byte right[sizeof(std::int64_t)];
+    put(right, spec_.dtype, expected(operation, i, count / size, communicator_));
+    if (std::memcmp(result + static_cast<std::size_t>(i) * element, right, element) != 0) ++wrong;
+  }
+  communicator_.all_reduce({.data = &wrong, .count = 1, .dtype = DType::kInt64}, ReduceOp::kSum).wait();
+  return wrong;
+}
+
+template <typename Act>
+double CommBench::median_seconds(int rounds, Act act) {
+  std::vector<double> seconds;
+  for (int round = -2; round < rounds; ++round) {
+    communicator_.barrier().wait();
+    const auto begin = Clock::now();
+    act();
+    if (round >= 0) seconds.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
+  }
+  const auto middle = seconds.begin() + rounds / 2;
+  std::nth_element(seconds.begin(), middle, seconds.end());
+  return *middle;
+}
+
+CommMeasurement CommBench::measure(BenchOperation operation, std::int64_t bytes, const BenchMemory& memory) {
+  const auto count = bytes / static_cast<std::int64_t>(size_of(spec_.dtype));
+  CommMeasurement result;
+  result.wrong = count_wrong(operation, count, memory);
+  std::memset(memory.data, 0, static_cast<std::size_t>(bytes));  // sums of it stay as they are
+  const Buffer first{memory.data, count, spec_.dtype};
+  const Buffer second{memory.data + memory.half_bytes, count, spec_.dtype};
+  const int rounds = spec_.iterations.value_or(rounds_for(bytes));
+  double seconds = 0;
+  if (operation == BenchOperation::kBarrier) {  // in a row, so that no rank has a start
+    seconds = median_seconds(std::max(rounds / kBarriersInARow, 3), [&] {
+      for (int i = 0; i < kBarriersInARow; ++i) communicator_.barrier().wait();
+    });
+    seconds /= kBarriersInARow;
+    bytes = 0;
+  } else {
+    seconds = median_seconds(rounds, [&] { start(operation, first, second).wait(); });
+  }
+  result.microseconds = seconds * 1e6;
+  result.algorithm_bandwidth = static_cast<double>(bytes) / seconds / 1e9;
+  result.bus_bandwidth = result.algorithm_bandwidth * bus_factor(operation, communicator_.size());
+  return result;
+}
+
+double CommBench::copy_bandwidth(int copiers) {
+  constexpr std::size_t kBytes = 64 << 20;
+  std::vector<std::byte> from(kBytes, std::byte{1}), to(kBytes, std::byte{2});
+  const double seconds = median_seconds(7, [&] {
+    if (communicator_.rank() < copiers) std::memcpy(to.data(), from.data(), kBytes);
+  });
+  return kBytes / seconds / 1e9;
+}
+
+}  // namespace deepscale
