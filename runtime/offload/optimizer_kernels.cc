@@ -1,9 +1,12 @@
 #include "runtime/offload/optimizer_kernels.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstring>
 
 #include "comm/base/half.h"
+#include "comm/base/streaming_copy.h"
 
 namespace deepscale {
 namespace {
@@ -48,7 +51,7 @@ struct AdamLoop {
     }
     e.first = rule.kept[0] * e.first + rule.added[0] * e.gradient;
     e.second = rule.kept[1] * e.second + rule.added[1] * (e.gradient * e.gradient);
-    const float denominator = std::sqrt(e.second) / rule.root_correction + rule.eps;
+    const float denominator = std::sqrt(e.second) * rule.root_factor + rule.eps;
     e.weight -= rule.learning_rate * (e.first / denominator);
   }
 };
@@ -92,17 +95,21 @@ struct MomentumLoop {
   }
 };
 
+// New parameters are gathered in a block that stays in the first-level cache, and leave it past the caches
+// where there are many: memory that is only written need not be read first.
+constexpr std::int64_t kBlock = 4096;
+constexpr std::int64_t kStreamedNumel = 128 * 1024;
+
+// `block` gets the new parameters.
 template <typename Loop, typename Gradient, typename Parameter>
-DEEPSCALE_INLINE void run(const UpdateRule& by_caller, const UpdateSpan& span) {
-  constexpr bool kWritesParameter = !std::is_same_v<Parameter, NoParameter>;
+DEEPSCALE_INLINE void run_block(const UpdateRule& by_caller, const UpdateSpan& span, std::int64_t begin,
+                                std::int64_t count, typename Parameter::Stored* __restrict block) {
   const UpdateRule rule = by_caller;  // else every store might change it
-  float* __restrict master = span.master;
-  const auto* __restrict gradient = static_cast<const typename Gradient::Stored*>(span.gradient);
-  float* __restrict first = span.first_moment;
-  float* __restrict second = span.second_moment;
-  auto* __restrict parameter = static_cast<typename Parameter::Stored*>(span.parameter);
-  const std::int64_t numel = span.numel;
-  for (std::int64_t i = 0; i < numel; ++i) {
+  float* __restrict master = span.master + begin;
+  const auto* __restrict gradient = static_cast<const typename Gradient::Stored*>(span.gradient) + begin;
+  float* __restrict first = Loop::kHasFirst ? span.first_moment + begin : nullptr;
+  float* __restrict second = Loop::kHasSecond ? span.second_moment + begin : nullptr;
+  for (std::int64_t i = 0; i < count; ++i) {
     Element e{master[i], Gradient::load(gradient[i]) * rule.gradient_factor, 0.0f, 0.0f};
     if constexpr (Loop::kHasFirst) e.first = first[i];
     if constexpr (Loop::kHasSecond) e.second = second[i];
@@ -110,7 +117,29 @@ DEEPSCALE_INLINE void run(const UpdateRule& by_caller, const UpdateSpan& span) {
     if constexpr (Loop::kHasFirst) first[i] = e.first;
     if constexpr (Loop::kHasSecond) second[i] = e.second;
     master[i] = e.weight;
-    if constexpr (kWritesParameter) parameter[i] = Parameter::store(e.weight);
+    if constexpr (!std::is_same_v<Parameter, NoParameter>) block[i] = Parameter::store(e.weight);
+  }
+}
+
+template <typename Loop, typename Gradient, typename Parameter>
+DEEPSCALE_INLINE void run(const UpdateRule& rule, const UpdateSpan& span) {
+  if constexpr (std::is_same_v<Parameter, NoParameter>) {
+    run_block<Loop, Gradient, Parameter>(rule, span, 0, span.numel, nullptr);
+  } else {
+    using Stored = typename Parameter::Stored;
+    std::array<Stored, kBlock> block;
+    for (std::int64_t begin = 0; begin < span.numel; begin += kBlock) {
+      const std::int64_t count = std::min(kBlock, span.numel - begin);
+      run_block<Loop, Gradient, Parameter>(rule, span, begin, count, block.data());
+      Stored* target = static_cast<Stored*>(span.parameter) + begin;
+      const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(Stored);
+      if (span.numel >= kStreamedNumel) {
+        streaming_copy(reinterpret_cast<std::byte*>(target), reinterpret_cast<const std::byte*>(block.data()),
+                       bytes);
+      } else {
+        std::memcpy(target, block.data(), bytes);
+      }
+    }
   }
 }
 
@@ -194,7 +223,7 @@ UpdateRule make_update_rule(const OptimizerConfig& config, const OptimizerStep& 
       config.bias_correction) {
     const auto number = static_cast<double>(step.number);
     rule.learning_rate = single(step.learning_rate / (1.0 - std::pow(step.betas[0], number)));
-    rule.root_correction = single(std::sqrt(1.0 - std::pow(step.betas[1], number)));
+    rule.root_factor = single(1.0 / std::sqrt(1.0 - std::pow(step.betas[1], number)));
   }
   return rule;
 }

@@ -39,7 +39,7 @@ struct UpdateRule {
   float l2 = 0.0f;             // so much of the weight is added to the gradient (Adam, SGD, Adagrad)
   std::array<float, 2> kept = {0.0f, 0.0f};   // of the moments; Lion: in the direction, in the momentum
   std::array<float, 2> added = {1.0f, 1.0f};  // of the gradient, to the moments
-  float root_correction = 1.0f;               // the root of the second moment is divided by it
+  float root_factor = 1.0f;  // the root of the second moment is multiplied by it (bias correction)
   float eps = 0.0f;
   bool has_momentum = false;                      // SGD
   std::array<float, 2> direction = {1.0f, 0.0f};  // SGD with momentum: so much of gradient and of momentum

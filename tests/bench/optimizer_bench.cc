@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "comm/base/half.h"
 #include "runtime/offload/host_buffer.h"
 #include "runtime/offload/optimizer_kernels.h"
 
@@ -27,12 +28,21 @@ struct Options {
   bool cpu_time = false;
 };
 
+// Values of the size that training has: subnormal ones would cost more.
 struct Arrays {
   explicit Arrays(std::int64_t numel) {
     for (HostBuffer* buffer : {&master, &gradient, &first, &second, &parameter}) {
       *buffer = HostBuffer(static_cast<std::size_t>(numel) * 4);
-      std::memset(buffer->data(), 1, buffer->bytes());
+      std::fill_n(floats(*buffer), numel, 0.01f);
     }
+  }
+  void fill_gradient(DType dtype, std::int64_t numel) const {
+    if (dtype == DType::kFloat32) {
+      std::fill_n(floats(gradient), numel, 0.01f);
+      return;
+    }
+    const std::uint16_t value = dtype == DType::kBFloat16 ? float_to_bf16(0.01f) : float_to_fp16(0.01f);
+    std::fill_n(reinterpret_cast<std::uint16_t*>(gradient.data()), numel, value);
   }
   static float* floats(const HostBuffer& buffer) { return reinterpret_cast<float*>(buffer.data()); }
   HostBuffer master, gradient, first, second, parameter;
@@ -54,7 +64,7 @@ double seconds_of(const Options& options, const std::function<void(std::int64_t,
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
-void sweep(const Arrays& arrays, std::int64_t begin, std::int64_t count) {
+DEEPSCALE_INLINE void sweep_any(const Arrays& arrays, std::int64_t begin, std::int64_t count) {
   float* __restrict weight = Arrays::floats(arrays.master) + begin;
   const float* __restrict gradient = Arrays::floats(arrays.gradient) + begin;
   float* __restrict first = Arrays::floats(arrays.first) + begin;
@@ -64,6 +74,27 @@ void sweep(const Arrays& arrays, std::int64_t begin, std::int64_t count) {
     first[i] = 0.9f * first[i] + 0.1f * g;
     second[i] = 0.99f * second[i] + 0.01f * g * g;
     weight[i] = weight[i] - 1e-3f * first[i] * second[i];
+  }
+}
+
+void sweep_portable(const Arrays& arrays, std::int64_t begin, std::int64_t count) {
+  sweep_any(arrays, begin, count);
+}
+DEEPSCALE_FOR_AVX2 void sweep_avx2(const Arrays& arrays, std::int64_t begin, std::int64_t count) {
+  sweep_any(arrays, begin, count);
+}
+DEEPSCALE_FOR_AVX512 void sweep_avx512(const Arrays& arrays, std::int64_t begin, std::int64_t count) {
+  sweep_any(arrays, begin, count);
+}
+
+void sweep(const Arrays& arrays, std::int64_t begin, std::int64_t count) {
+  switch (available(InstructionSet::kBest)) {
+    case InstructionSet::kAvx512:
+      return sweep_avx512(arrays, begin, count);
+    case InstructionSet::kAvx2:
+      return sweep_avx2(arrays, begin, count);
+    default:
+      return sweep_portable(arrays, begin, count);
   }
 }
 
@@ -87,6 +118,7 @@ void measure(const Options& options, const Arrays& arrays, const Case& test) {
   OptimizerConfig config{.kind = test.kind, .weight_decay = 0.01, .momentum = 0.9};
   const UpdateRule rule =
       make_update_rule(config, {.number = 10, .learning_rate = 1e-4, .betas = config.betas});
+  arrays.fill_gradient(test.half, options.numel);
   const bool is_half = test.half != DType::kFloat32;
   const UpdateSpan span{.master = Arrays::floats(arrays.master),
                         .gradient = arrays.gradient.data(),

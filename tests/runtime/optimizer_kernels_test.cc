@@ -15,7 +15,7 @@ namespace deepscale {
 namespace {
 
 constexpr DType kGradientDTypes[] = {DType::kFloat32, DType::kBFloat16, DType::kFloat16};
-constexpr std::int64_t kNumels[] = {0, 1, 15, 33, 1000, 4099};
+constexpr std::int64_t kNumels[] = {0, 1, 15, 33, 1000, 4099};  // 4096: a block
 
 std::uint16_t to_half(float value, DType dtype) {
   return dtype == DType::kBFloat16 ? float_to_bf16(value) : float_to_fp16(value);
@@ -219,6 +219,17 @@ TEST(OptimizerKernels, EveryInstructionSetAndDivisionGivesTheSameBits) {
         EXPECT_TRUE(same_bits(whole, divided)) << test.name;
       }
     }
+  }
+}
+
+// Many parameters are written past the caches.
+TEST(OptimizerKernels, WriteManyParametersInBlocks) {
+  const OptimizerConfig config = cases()[0].config;
+  State state = make_state(300'001, DType::kBFloat16, DType::kBFloat16, 5);
+  update(make_update_rule(config, step_of(config, 2)), state.span(config));
+  for (std::size_t i = 0; i < state.parameter.size(); ++i) {
+    const bool is_inside = static_cast<std::int64_t>(i) >= state.offset;
+    ASSERT_EQ(state.parameter[i], is_inside ? float_to_bf16(state.master[i]) : 0x1234) << "element " << i;
   }
 }
 
