@@ -5,18 +5,9 @@
 #include <cstring>
 
 #include "comm/base/half.h"
+#include "comm/base/instruction_set.h"
 
 namespace deepscale {
-
-// Functions for one instruction set can take in others only where these are inlined into them.
-#if defined(__GNUC__)
-#define DEEPSCALE_INLINE [[gnu::always_inline]] inline
-#else
-#define DEEPSCALE_INLINE inline
-#endif
-#if defined(__GNUC__) && defined(__x86_64__)
-#define DEEPSCALE_HAS_X86_SETS 1
-#endif
 
 namespace {
 
@@ -162,39 +153,26 @@ void reduce_portable(const Request& request) {
   reduce_any(request);
 }
 
-#if defined(DEEPSCALE_HAS_X86_SETS)
-[[gnu::target("avx2")]] void reduce_avx2(const Request& request) {
+DEEPSCALE_FOR_AVX2 void reduce_avx2(const Request& request) {
   reduce_any(request);
 }
-[[gnu::target("avx512f,avx512bw,avx512dq,avx512vl")]] void reduce_avx512(const Request& request) {
+DEEPSCALE_FOR_AVX512 void reduce_avx512(const Request& request) {
   reduce_any(request);
 }
-bool has_avx2() {
-  return __builtin_cpu_supports("avx2");
-}
-bool has_avx512() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-}
-#else
-constexpr auto reduce_avx2 = reduce_portable, reduce_avx512 = reduce_portable;
-bool has_avx2() {
-  return false;
-}
-bool has_avx512() {
-  return false;
-}
-#endif
 
 }  // namespace
 
 void reduce_with(InstructionSet set, std::span<const std::byte* const> sources, std::byte* output,
                  std::int64_t count, DType dtype, ReduceOp op) {
   const Request request{sources, output, count, dtype, op};
-  const bool best = set == InstructionSet::kBest;
-  if ((best || set == InstructionSet::kAvx512) && has_avx512()) return reduce_avx512(request);
-  if ((best || set == InstructionSet::kAvx2) && has_avx2()) return reduce_avx2(request);
-  reduce_portable(request);
+  switch (available(set)) {
+    case InstructionSet::kAvx512:
+      return reduce_avx512(request);
+    case InstructionSet::kAvx2:
+      return reduce_avx2(request);
+    default:
+      return reduce_portable(request);
+  }
 }
 
 void reduce(std::span<const std::byte* const> sources, std::byte* output, std::int64_t count, DType dtype,

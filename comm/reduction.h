@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <span>
 
+#include "comm/base/instruction_set.h"
 #include "comm/communicator.h"
 
 namespace deepscale {
@@ -20,9 +21,7 @@ namespace deepscale {
 void reduce(std::span<const std::byte* const> sources, std::byte* output, std::int64_t count, DType dtype,
             ReduceOp op);
 
-// The instruction sets for which there are loops of their own; for tests, which compare them. kBest is the
-// best that this processor has, and what reduce() takes; one that it lacks is replaced by kPortable.
-enum class InstructionSet { kPortable, kAvx2, kAvx512, kBest };
+// With loops for one instruction set; for tests, which compare them. reduce() takes kBest.
 void reduce_with(InstructionSet set, std::span<const std::byte* const> sources, std::byte* output,
                  std::int64_t count, DType dtype, ReduceOp op);
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "comm/shm/streaming_copy.h"
+#include "comm/base/streaming_copy.h"
 
 namespace deepscale::shm {
 

@@ -68,7 +68,7 @@ Config parse_config(std::string_view text, std::string_view source, const Config
   PrecisionKeys precision;
   BatchKeys batch;
   std::vector<Key> keys = keys_of_this_version(context, config);
-  for (auto& more : {batch_keys(context, batch), precision_keys(precision), other_keys()}) {
+  for (auto& more : {batch_keys(context, batch), precision_keys(precision), other_keys(config.aio)}) {
     keys.insert(keys.end(), more.begin(), more.end());
   }
   Document document{.source = std::string(source), .context = context, .warnings = config.warnings};

@@ -25,7 +25,7 @@
 namespace deepscale {
 
 // kAdam: L2 regularisation; kAdamW: decoupled weight decay.
-enum class OptimizerKind { kAdamW, kAdam, kSgd, kLion };
+enum class OptimizerKind { kAdamW, kAdam, kSgd, kLion, kAdagrad };
 enum class SchedulerKind { kNone, kWarmupLr, kWarmupDecayLr, kWarmupCosineLr, kOneCycle, kLrRangeTest };
 enum class OffloadDevice { kNone, kCpu, kNvme };
 
@@ -86,6 +86,12 @@ struct OffloadConfig {
   bool pin_memory = true;
 };
 
+// Asynchronous file I/O of offloading to nvme.
+struct AioConfig {
+  std::int64_t block_size = 1 << 20;  // bytes of one operation
+  int queue_depth = 8;                // operations in flight
+};
+
 struct ZeroConfig {
   int stage = 0;
   std::int64_t reduce_bucket_size = 500'000'000;     // elements
@@ -97,6 +103,7 @@ struct ZeroConfig {
   std::int64_t max_reuse_distance = 1'000'000'000;
   std::int64_t prefetch_bucket_size = 50'000'000;
   std::int64_t param_persistence_threshold = 100'000;
+  std::int64_t sub_group_size = 1'000'000'000;  // elements whose optimizer state is in memory at a time
   OffloadConfig offload_param;
   OffloadConfig offload_optimizer;
 };
@@ -121,6 +128,7 @@ struct Config {
   std::optional<OptimizerConfig> optimizer;          // empty: the program gives one
   SchedulerConfig scheduler;
   ZeroConfig zero;
+  AioConfig aio;
 
   std::vector<std::string> warnings;  // for the program to show once, on rank 0
 };

@@ -6,14 +6,14 @@ namespace {
 
 using enum ValueType;
 
-enum class OptimizerType { kAdam, kAdamW, kSgd, kLion };
+enum class OptimizerType { kAdam, kAdamW, kSgd, kLion, kAdagrad };
 
 // In the order of OptimizerType, then those that DeepSpeed has and we do not.
 const std::vector<std::string> kTypes = {
     "Adam",        "AdamW",      "SGD",    "Lion",    "Adagrad", "Lamb",     "Muon",      "OneBitAdam",
     "ZeroOneAdam", "OneBitLamb", "MuAdam", "MuAdamW", "MuSGD",   "Adadelta", "Adafactor", "Adamax",
     "ASGD",        "NAdam",      "RAdam",  "RMSprop", "Rprop",   "LBFGS",    "SparseAdam"};
-constexpr std::size_t kTypesHere = 4;
+constexpr std::size_t kTypesHere = 5;
 
 void read_betas(const Value& value, std::array<double, 2>& betas) {
   const std::vector<Value> list = value.as_list();
@@ -89,6 +89,20 @@ void read_lion(const Value& params, OptimizerConfig& optimizer) {
   params.read_section(keys);
 }
 
+void read_adagrad(const Value& params, OptimizerConfig& optimizer) {
+  optimizer.kind = OptimizerKind::kAdagrad;
+  optimizer.lr = 1e-2;
+  optimizer.eps = 1e-10;
+  std::vector<Key> keys = common_keys(params.context(), optimizer);
+  keys.push_back({"eps", number(optimizer.eps, 0.0)});
+  for (const char* name : {"lr_decay", "initial_accumulator_value"}) {
+    keys.push_back({name, [name](const Value& value) {
+                      if (value.as_number(0.0, kAnyNumber) > 0.0) value.not_here(name);
+                    }});
+  }
+  params.read_section(keys);
+}
+
 void read_params(const Value& params, OptimizerType type, OptimizerConfig& optimizer) {
   switch (type) {
     case OptimizerType::kAdam:
@@ -99,6 +113,8 @@ void read_params(const Value& params, OptimizerType type, OptimizerConfig& optim
       return read_sgd(params, optimizer);
     case OptimizerType::kLion:
       return read_lion(params, optimizer);
+    case OptimizerType::kAdagrad:
+      return read_adagrad(params, optimizer);
   }
 }
 
@@ -110,7 +126,7 @@ void read_optimizer(const Value& section, std::optional<OptimizerConfig>& optimi
       {"type",
        [&](const Value& value) {
          const std::size_t chosen = choose(value, kTypes);
-         if (chosen >= kTypesHere) value.not_here(kTypes[chosen], "use Adam, AdamW, SGD or Lion");
+         if (chosen >= kTypesHere) value.not_here(kTypes[chosen], "use Adam, AdamW, SGD, Lion or Adagrad");
          type = static_cast<OptimizerType>(chosen);
        }},
       {"params", accepted(kObject)},

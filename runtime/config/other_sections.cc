@@ -74,10 +74,10 @@ void read_activation_checkpointing(const Value& section) {
   });
 }
 
-void read_aio(const Value& section) {
+void read_aio(const Value& section, AioConfig& aio) {
   section.read_section({
-      {"block_size", accepted(kInteger)},
-      {"queue_depth", accepted(kInteger)},
+      {"block_size", integer(aio.block_size, 4096, 1 << 30)},
+      {"queue_depth", integer(aio.queue_depth, 1, 4096)},
       {"intra_op_parallelism", accepted(kInteger)},
       {"thread_count", accepted(kInteger)},  // its older name; DeepSpeed ignores it
       {"single_submit", accepted(kBool)},
@@ -150,7 +150,7 @@ std::vector<Key> switches() {
 
 }  // namespace
 
-std::vector<Key> other_keys() {
+std::vector<Key> other_keys(AioConfig& aio) {
   std::vector<Key> keys = keys_without_effect();
   for (Key& key : switches()) keys.push_back(std::move(key));
   for (const SwitchedSection& section : kRefusedWhenEnabled)
@@ -161,7 +161,7 @@ std::vector<Key> other_keys() {
   keys.push_back(refused_when_there("compression_training", "model compression"));
   keys.push_back(refused_when_there("weight_quantization", "weight quantization"));
   keys.push_back({"activation_checkpointing", read_activation_checkpointing});
-  keys.push_back({"aio", read_aio});
+  keys.push_back({"aio", [&aio](const Value& section) { read_aio(section, aio); }});
   keys.push_back({"checkpoint", read_checkpoint});
   keys.push_back({"tensor_parallel", read_tensor_parallel});
   keys.push_back({"compile", read_compile});

@@ -38,9 +38,9 @@ std::vector<Key> batch_keys(const ConfigContext& context, BatchKeys& batch);
 void apply_batch(const BatchKeys& batch, std::string_view source, const ConfigContext& context,
                  Config& config);
 
-// Keys of everything else DeepSpeed knows: without effect here, or of features that this version does not
-// have.
-std::vector<Key> other_keys();
+// aio, and keys of everything else DeepSpeed knows: without effect here, or of features that this version
+// does not have.
+std::vector<Key> other_keys(AioConfig& aio);
 
 // Refuses what the file asks for, Config can say, and this version cannot do yet. Error(kUnsupported).
 void require_supported(const Config& config, std::string_view source);

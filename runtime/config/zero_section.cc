@@ -110,6 +110,7 @@ std::vector<Key> partition_keys(const Value& section, ZeroConfig& zero, std::opt
       {"allgather_bucket_size", integer(zero.allgather_bucket_size, 0)},
       {"overlap_comm", [&](const Value& value) { overlap_comm = value.as_bool(); }},
       {"ignore_unused_parameters", boolean(zero.ignore_unused_parameters)},
+      {"sub_group_size", integer(zero.sub_group_size, 1)},
       {"offload_param", [&](const Value& value) { read_offload_param(value, zero.offload_param); }},
       {"offload_optimizer",
        [&](const Value& value) { read_offload_optimizer(value, zero.offload_optimizer); }},
@@ -137,7 +138,6 @@ std::vector<Key> keys_without_effect() {
   keys.push_back({"gather_16bit_weights_on_model_save",
                   accepted(kBool),
                   {"stage3_gather_16bit_weights_on_model_save", "stage3_gather_fp16_weights_on_model_save"}});
-  keys.push_back({"sub_group_size", accepted(kInteger)});
   keys.push_back({"leaf_module", accepted(kObject)});
   return keys;
 }

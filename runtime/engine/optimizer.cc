@@ -2,6 +2,8 @@
 
 #include <torch/torch.h>
 
+#include "runtime/offload/optimizer_kernels.h"
+
 namespace deepscale {
 
 namespace {
@@ -10,14 +12,6 @@ namespace {
 constexpr std::int64_t kMaxConvertedNumel = 16 * 1024 * 1024;
 // A step at which both of Adam's bias corrections are exactly 1.
 constexpr double kStepWithoutBiasCorrection = 1e9;
-
-bool has_first_moment(const OptimizerConfig& config) {
-  return config.kind != OptimizerKind::kSgd || config.momentum != 0.0;
-}
-
-bool has_second_moment(const OptimizerConfig& config) {
-  return config.kind == OptimizerKind::kAdam || config.kind == OptimizerKind::kAdamW;
-}
 
 }  // namespace
 
@@ -96,6 +90,9 @@ void Optimizer::update(Batch& batch, const StepOptions& options) {
     case OptimizerKind::kLion:
       update_lion(batch, options);
       break;
+    case OptimizerKind::kAdagrad:
+      update_adagrad(batch, options);
+      break;
   }
   for (std::size_t i = 0; i < batch.parameters.size(); ++i) batch.parameters[i].copy_(batch.masters[i]);
 }
@@ -111,6 +108,17 @@ void Optimizer::update_lion(Batch& batch, const StepOptions& options) {
         .mul_(1.0 - options.learning_rate * config_.weight_decay)
         .sub_(direction, options.learning_rate);
     momentum.mul_(options.betas[1]).add_(gradient, 1.0 - options.betas[1]);
+  }
+}
+
+void Optimizer::update_adagrad(Batch& batch, const StepOptions& options) {
+  for (std::size_t i = 0; i < batch.masters.size(); ++i) {
+    at::Tensor& gradient = batch.gradients[i];
+    if (options.gradient_divisor != 1.0) gradient.div_(options.gradient_divisor);
+    if (config_.weight_decay != 0.0) gradient.add_(batch.masters[i], config_.weight_decay);
+    batch.second_moments[i].addcmul_(gradient, gradient);
+    batch.masters[i].addcdiv_(gradient, batch.second_moments[i].sqrt().add_(config_.eps),
+                              -options.learning_rate);
   }
 }
 

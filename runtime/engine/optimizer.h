@@ -1,7 +1,7 @@
 // The optimizer of one rank, over the pieces of the model that the rank updates.
 //
-// Works on fp32 master weights through ATen's fused kernels (Adam, AdamW, SGD); Lion, for which ATen has
-// none, is a few in-place operators. 16-bit gradients are converted piece by piece, so the extra memory is
+// Works on fp32 master weights through ATen's fused kernels (Adam, AdamW, SGD); Lion and Adagrad
+// are a few in-place operators. 16-bit gradients are converted piece by piece, so the extra memory is
 // bounded. Not thread-safe.
 //
 // Adam: Kingma & Ba, 2015. AdamW: Loshchilov & Hutter, 2019. Lion: Chen et al., 2023.
@@ -55,10 +55,11 @@ class Optimizer {
   struct Batch;  // a run of segments that goes to one kernel call
   void update(Batch& batch, const StepOptions& options);
   void update_lion(Batch& batch, const StepOptions& options);
+  void update_adagrad(Batch& batch, const StepOptions& options);
 
   OptimizerConfig config_;
   std::vector<at::Tensor> first_moments_;   // also SGD's momentum; empty tensors where unused
-  std::vector<at::Tensor> second_moments_;  // Adam and AdamW
+  std::vector<at::Tensor> second_moments_;  // Adam, AdamW, Adagrad
   at::Tensor kernel_step_;  // the fused kernels' step count; infinite, in effect, without bias correction
   std::int64_t steps_ = 0;
 };

@@ -255,6 +255,9 @@ TEST(Config, ReadsOptimizers) {
             0.0);
   EXPECT_EQ(optimizer(R"("type": "Lion")").lr, 1e-4);
   EXPECT_EQ(optimizer(R"("type": "Lion")").betas[1], 0.99);
+  EXPECT_EQ(optimizer(R"("type": "Adagrad")").kind, OptimizerKind::kAdagrad);
+  EXPECT_EQ(optimizer(R"("type": "adagrad")").lr, 1e-2);
+  EXPECT_EQ(optimizer(R"("type": "Adagrad")").eps, 1e-10);
   EXPECT_EQ(optimizer(R"("type": "SGD", "params": {"lr": 1, "momentum": 0.9, "dampening": 0.1})").dampening,
             0.1);
 

@@ -61,6 +61,11 @@ MakeUpdate lion(const OptimizerConfig& config) {
   };
 }
 
+MakeUpdate adagrad(const OptimizerConfig& config) {
+  return torch_optimizer<torch::optim::Adagrad>(
+      torch::optim::AdagradOptions(config.lr).eps(config.eps).weight_decay(config.weight_decay));
+}
+
 struct Case {
   std::string name;
   OptimizerConfig config;
@@ -84,6 +89,8 @@ std::vector<Case> cases() {
   nesterov.nesterov = true;
   const OptimizerConfig lion_config{
       .kind = OptimizerKind::kLion, .lr = 3e-3, .betas = {0.9, 0.99}, .weight_decay = 0.1};
+  const OptimizerConfig adagrad_config{
+      .kind = OptimizerKind::kAdagrad, .lr = 0.01, .eps = kEpsilon, .weight_decay = 0.01};
   const auto sgd_options = [] { return optim::SGDOptions(0.3).weight_decay(0.01); };
   return {
       {"AdamW", adam,
@@ -97,6 +104,7 @@ std::vector<Case> cases() {
       {"SgdWithMomentum", momentum, torch_optimizer<optim::SGD>(sgd_options().momentum(0.7).dampening(0.2))},
       {"SgdNesterov", nesterov, torch_optimizer<optim::SGD>(sgd_options().momentum(0.7).nesterov(true))},
       {"Lion", lion_config, lion(lion_config)},
+      {"Adagrad", adagrad_config, adagrad(adagrad_config)},
   };
 }
 

@@ -1,4 +1,4 @@
-#include "comm/shm/streaming_copy.h"
+#include "comm/base/streaming_copy.h"
 
 #include <cstdint>
 #include <cstring>
@@ -7,7 +7,7 @@
 #define DEEPSCALE_HAS_STREAMING_STORES 1
 #endif
 
-namespace deepscale::shm {
+namespace deepscale {
 
 #if defined(DEEPSCALE_HAS_STREAMING_STORES)
 
@@ -44,4 +44,4 @@ void streaming_copy(std::byte* to, const std::byte* from, std::size_t bytes) {
 
 #endif
 
-}  // namespace deepscale::shm
+}  // namespace deepscale

@@ -4,8 +4,8 @@
 
 #include <cstddef>
 
-namespace deepscale::shm {
+namespace deepscale {
 
 void streaming_copy(std::byte* to, const std::byte* from, std::size_t bytes);
 
-}  // namespace deepscale::shm
+}  // namespace deepscale
