@@ -2,15 +2,14 @@
 
 #include <fmt/core.h>
 
-#include <filesystem>
 #include <fstream>
 
 #include "launcher/job/file_path.h"
 #include "launcher/job/machine.h"
 #include "launcher/job/program_search.h"
 #include "launcher/report/build_facts.h"
-#include "launcher/report/dynamic_library.h"
 #include "launcher/report/gpu_facts.h"
+#include "launcher/report/operators.h"
 #include "launcher/report/python_facts.h"
 #include "launcher/report/system_facts.h"
 
@@ -27,57 +26,15 @@ ReportEntry fact(std::string name, std::string value, std::string remedy = "") {
   return {std::move(name), std::move(value), std::nullopt, std::nullopt, std::move(remedy)};
 }
 
-bool file_exists(const std::string& path) {
-  std::error_code failure;
-  return std::filesystem::exists(to_path(path), failure);
-}
-
-ReportSection build_section() {
-  return {"deepscale",
-          {fact("version", build_facts::kVersion), fact("compiler", build_facts::kCompiler),
-           fact("build type", build_facts::kBuildType),
-           fact("sanitizers", *build_facts::kSanitizers ? build_facts::kSanitizers : "none")}};
-}
-
-ReportEntry libtorch_entry() {
-  if (!build_facts::kWithTorch) {
-    return {"training", "built without LibTorch", false, false,
-            "configure with -DDEEPSCALE_WITH_TORCH=ON (./build.sh does)"};
-  }
-  const std::string library = std::string(build_facts::kLibTorchRoot) + "/lib/libtorch_cpu.so";
-  if (file_exists(library)) {
-    return {"training",
-            fmt::format("LibTorch {} in {}", build_facts::kLibTorchVersion, build_facts::kLibTorchRoot), true,
-            true, ""};
-  }
-  return {"training", library + " has gone", true, false, "run ./build.sh again: it fetches LibTorch anew"};
-}
-
-ReportEntry cuda_entry(bool has_gpu) {
-  if (!build_facts::kWithCuda) {
-    return {"CUDA training", "built for the CPU", false, false,
-            has_gpu ? "this machine has a GPU: configure with -DDEEPSCALE_WITH_CUDA=ON" : ""};
-  }
-  return {"CUDA training", has_gpu ? "ready" : "no GPU on this machine", true, has_gpu, ""};
-}
-
-// A backend of the communicator that this version does not have, and whether its library would be there.
-ReportEntry absent_backend(const char* name, const std::vector<std::string>& libraries) {
-  std::string value = "not in this version";
-  if (!libraries.empty())
-    value += DynamicLibrary::open(libraries) ? "; its library is installed" : "; its library is not found";
-  return {name, value, false, false, ""};
-}
-
-ReportSection feature_section(bool has_gpu) {
-  return {"features and backends",
-          {libtorch_entry(),
-           cuda_entry(has_gpu),
-           {"backend single", "one process", true, true, ""},
-           {"backend shm", "the processes of one host, through shared memory", true, true, ""},
-           {"backend tcp", "any number of processes, through the CPU", true, true, ""},
-           absent_backend("backend gloo", {"libgloo.so.0", "libgloo.so"}),
-           absent_backend("backend nccl", {"libnccl.so.2", "libnccl.so"})}};
+ReportSection general_section() {
+  const bool with_torch = build_facts::kWithTorch;
+  return {
+      "DeepScale general environment info",
+      {fact("deepscale install path", own_folder()), fact("deepscale version", build_facts::kVersion),
+       fact("deepscale compiled with", build_facts::kCompiler), fact("build type", build_facts::kBuildType),
+       fact("sanitizers", *build_facts::kSanitizers ? build_facts::kSanitizers : "none"),
+       fact("libtorch install path", with_torch ? build_facts::kLibTorchRoot : "built without LibTorch"),
+       fact("libtorch version", with_torch ? build_facts::kLibTorchVersion : "none")}};
 }
 
 // The version that cuda.h of a toolkit declares; empty when it cannot be read.
@@ -103,9 +60,9 @@ ReportEntry toolkit_entry(const Environment& environment) {
   roots.push_back("/usr/local/cuda");
   for (const std::string& root : roots) {
     const std::string version = toolkit_version(root);
-    if (!version.empty()) return fact("CUDA toolkit", fmt::format("{} in {}", version, root));
+    if (!version.empty()) return fact("nvcc version", fmt::format("{} in {}", version, root));
   }
-  return fact("CUDA toolkit", "not found");
+  return fact("nvcc version", "not found");
 }
 
 ReportSection device_section(const Machine& machine, const std::optional<GpuFacts>& gpus,
@@ -137,12 +94,10 @@ ReportSection machine_section(const Machine& machine, const Environment& environ
        fact("cores to use", std::to_string(machine.core_count())),
        fact("memory", fmt::format("{}, {} available", gigabytes(facts.memory_bytes),
                                   gigabytes(facts.available_memory_bytes)))}};
-  if (facts.shared_memory_bytes) {
-    const bool is_small = *facts.shared_memory_bytes < kSmallSharedMemory;
-    section.entries.push_back(
-        fact("/dev/shm", gigabytes(*facts.shared_memory_bytes),
-             is_small ? "data loaders and NCCL need more: start the container with --shm-size=8g" : ""));
-  }
+  const bool is_small = facts.shared_memory_bytes < kSmallSharedMemory;
+  section.entries.push_back(fact(fmt::format("shared memory ({}) size", facts.shared_memory_place),
+                                 gigabytes(facts.shared_memory_bytes),
+                                 is_small ? facts.shared_memory_remedy : ""));
   const auto python = read_python_facts(environment);
   section.entries.push_back(
       python ? fact("python", fmt::format("{} in {}", python->version, python->executable))
@@ -159,8 +114,11 @@ ReportSection machine_section(const Machine& machine, const Environment& environ
 EnvironmentReport collect_environment_report() {
   const Environment environment = Environment::of_process();
   const Machine machine = Machine::of_this();
-  return {build_section(), feature_section(machine.gpu_count > 0),
-          device_section(machine, read_gpu_facts(), environment), machine_section(machine, environment)};
+  EnvironmentReport report = operator_sections(machine.gpu_count > 0);
+  report.push_back(general_section());
+  report.push_back(device_section(machine, read_gpu_facts(), environment));
+  report.push_back(machine_section(machine, environment));
+  return report;
 }
 
 }  // namespace deepscale

@@ -1,8 +1,9 @@
 // The environment report: what this build and this machine have, and what is missing with what to do about
-// it.
+// it. Its text has the layout of DeepSpeed's ds_report: operators and backends with [YES] or [NO] for "in
+// this build" and [OKAY] or [NO] for "this machine can run it", then versions, paths and devices.
 //
-// Collecting reads files, asks NVML where there is one, and runs python once to ask it for its version; it
-// loads no LibTorch.
+// Collecting reads files, asks NVML where there is one, and runs python once to ask it for its version (at
+// most 5 s); it loads no LibTorch.
 #pragma once
 
 #include <optional>
@@ -13,14 +14,14 @@ namespace deepscale {
 
 struct ReportEntry {
   std::string name;
-  std::string value;                // what was found, or "not found"
-  std::optional<bool> is_in_build;  // with both set the entry is a feature and reads [YES] or [NO] ...
-  std::optional<bool> is_usable;    // ... and [OKAY] or [NO]
-  std::string remedy;               // what to do when it is missing; empty: nothing
+  std::string value;                  // what was found, or "not found"
+  std::optional<bool> is_installed;   // with both set the entry is an operator or backend: [YES] or [NO] ...
+  std::optional<bool> is_compatible;  // ... and [OKAY] or [NO]
+  std::string remedy;                 // what to do when it is missing; empty: nothing
 };
 
 struct ReportSection {
-  std::string title;
+  std::string title;  // the key in JSON; "ops" gets the heading "op name"
   std::vector<ReportEntry> entries;
 };
 

@@ -9,7 +9,8 @@ namespace deepscale {
 namespace {
 
 constexpr std::size_t kNameWidth = 24;
-const std::string kRule(78, '-');
+constexpr std::size_t kInfoWidth = 34;
+const std::string kRule = std::string(78, '-') + "\n";
 
 std::string dotted(const std::string& name, std::size_t width) {
   const std::size_t dots = name.size() + 2 < width ? width - name.size() - 1 : 1;
@@ -17,33 +18,39 @@ std::string dotted(const std::string& name, std::size_t width) {
 }
 
 bool is_feature(const ReportEntry& entry) {
-  return entry.is_in_build && entry.is_usable;
+  return entry.is_installed && entry.is_compatible;
 }
 
 std::string entry_line(const ReportEntry& entry) {
-  if (!is_feature(entry)) return fmt::format("{} {}\n", dotted(entry.name, kNameWidth), entry.value);
+  if (!is_feature(entry)) return fmt::format("{} {}\n", dotted(entry.name, kInfoWidth), entry.value);
   return fmt::format("{} {} {}  {}\n", dotted(entry.name, kNameWidth),
-                     dotted(*entry.is_in_build ? "[YES]" : "[NO]", 12),
-                     *entry.is_usable ? "[OKAY]" : "[NO]  ", entry.value);
+                     dotted(*entry.is_installed ? "[YES]" : "[NO]", 12),
+                     *entry.is_compatible ? "[OKAY]" : "[NO]  ", entry.value);
+}
+
+// "ops" -> "op name ................ installed .. compatible"
+std::string heading(const ReportSection& section) {
+  if (section.entries.empty() || !is_feature(section.entries.front())) return section.title + ":\n";
+  const std::string thing = section.title.substr(0, section.title.find_last_not_of('s') + 1);
+  return fmt::format("{} {} compatible\n", dotted(thing + " name", kNameWidth), dotted("installed", 12));
 }
 
 }  // namespace
 
 std::string report_text(const EnvironmentReport& report) {
-  std::string text;
+  std::string text = kRule + "DeepScale op report\n" + kRule +
+                     "NOTE: Nothing is compiled at run time. \"installed\": this build has it;\n"
+                     "      \"compatible\": this machine can run it.\n";
   std::string remedies;
   for (const ReportSection& section : report) {
-    text += fmt::format("{}\n{}\n{}\n", kRule, section.title, kRule);
-    if (!section.entries.empty() && is_feature(section.entries.front())) {
-      text += fmt::format("{} {} usable\n", dotted("name", kNameWidth), dotted("in build", 12));
-    }
+    text += kRule + heading(section) + kRule;
     for (const ReportEntry& entry : section.entries) {
       text += entry_line(entry);
       if (!entry.remedy.empty()) remedies += fmt::format("{}: {}\n", entry.name, entry.remedy);
     }
   }
   if (remedies.empty()) remedies = "nothing\n";
-  return text + fmt::format("{}\nmissing, and what to do\n{}\n{}", kRule, kRule, remedies);
+  return text + kRule + "missing, and what to do:\n" + kRule + remedies;
 }
 
 std::string report_json(const EnvironmentReport& report) {
@@ -53,8 +60,8 @@ std::string report_json(const EnvironmentReport& report) {
     Json& entries = json[section.title] = Json::object();
     for (const ReportEntry& entry : section.entries) {
       Json value = {{"value", entry.value}};
-      if (entry.is_in_build) value["in_build"] = *entry.is_in_build;
-      if (entry.is_usable) value["usable"] = *entry.is_usable;
+      if (entry.is_installed) value["installed"] = *entry.is_installed;
+      if (entry.is_compatible) value["compatible"] = *entry.is_compatible;
       if (!entry.remedy.empty()) value["remedy"] = entry.remedy;
       entries[entry.name] = value;
     }

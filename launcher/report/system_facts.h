@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 
 namespace deepscale {
@@ -12,7 +11,10 @@ struct SystemFacts {
   std::string processor;  // its model; empty when unknown
   std::uint64_t memory_bytes = 0;
   std::uint64_t available_memory_bytes = 0;
-  std::optional<std::uint64_t> shared_memory_bytes;  // room of /dev/shm, where the platform has it
+  std::uint64_t shared_memory_bytes = 0;  // room for memory that processes share
+  std::string shared_memory_place;        // "/dev/shm", "commit limit"
+  std::string shared_memory_remedy;       // what to do when that is little
+  std::string asynchronous_io;  // the system's interface for it, "io_uring"; empty when it allows none
 };
 
 SystemFacts read_system_facts();

@@ -1,8 +1,11 @@
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include <fmt/core.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <fstream>
 
@@ -27,6 +30,12 @@ std::uint64_t read_kibibytes(const std::string& key) {
   return std::strtoull(read_value("/proc/meminfo", key).c_str(), nullptr, 10) * 1024;
 }
 
+// Without arguments the call is refused as wrong where it is there, and as missing or forbidden elsewhere.
+bool allows_io_uring() {
+  return syscall(SYS_io_uring_setup, 0, nullptr) == -1 && errno != ENOSYS && errno != EPERM &&
+         errno != EACCES;
+}
+
 }  // namespace
 
 SystemFacts read_system_facts() {
@@ -42,6 +51,9 @@ SystemFacts read_system_facts() {
   struct statvfs shared {};
   if (statvfs("/dev/shm", &shared) == 0)
     facts.shared_memory_bytes = std::uint64_t{shared.f_frsize} * shared.f_blocks;
+  facts.shared_memory_place = "/dev/shm";
+  facts.shared_memory_remedy = "data loaders and NCCL need more: start the container with --shm-size=8g";
+  if (allows_io_uring()) facts.asynchronous_io = "io_uring";
   return facts;
 }
 

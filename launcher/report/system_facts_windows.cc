@@ -29,7 +29,11 @@ SystemFacts read_system_facts() {
   if (GlobalMemoryStatusEx(&memory) != 0) {
     facts.memory_bytes = memory.ullTotalPhys;
     facts.available_memory_bytes = memory.ullAvailPhys;
+    facts.shared_memory_bytes = memory.ullTotalPageFile;  // the commit limit: memory and page files together
   }
+  facts.shared_memory_place = "commit limit";
+  facts.shared_memory_remedy = "make the page file larger";
+  facts.asynchronous_io = "overlapped I/O, unbuffered";
   return facts;
 }
 

@@ -209,11 +209,23 @@ TEST(Launch, RefusesWhatThisVersionCannotDo) {
 TEST(Launch, ReportAndHelpAndVersion) {
   const auto report = run_launcher({"report"});
   EXPECT_EQ(report.exit_code, 0);
-  EXPECT_THAT(report.out, AllOf(HasSubstr("backend tcp"), HasSubstr("[OKAY]"), HasSubstr("cores to use")));
+  EXPECT_THAT(report.out, AllOf(HasSubstr("op name ................ installed .. compatible"),
+                                HasSubstr("[OKAY]"), HasSubstr("cores to use")));
   const auto json = run_launcher({"report", "--json"});
-  EXPECT_EQ(Json::parse(json.out)["features and backends"]["backend single"]["usable"], true);
+  EXPECT_EQ(Json::parse(json.out)["backends"]["single"]["compatible"], true);
   EXPECT_THAT(run_launcher({"launch", "--help"}).out, HasSubstr("--num_gpus N"));
   EXPECT_THAT(run_launcher({"--version"}).out, HasSubstr("deepscale "));
+}
+
+TEST(Launch, DsReportIsTheReport) {
+  ChildProcess::Options options;
+  options.program = DEEPSCALE_TEST_DS_REPORT;
+  options.arguments = {"--json"};
+  options.environment = Environment::of_process();
+  ChildRun run(std::move(options));
+  ASSERT_TRUE(run.finish());
+  EXPECT_TRUE(run.status->is_success()) << run.error;
+  EXPECT_EQ(Json::parse(run.out)["backends"]["tcp"]["compatible"], true);
 }
 
 }  // namespace
