@@ -6,6 +6,7 @@
 
 #include "comm/arguments.h"
 #include "comm/base/error.h"
+#include "comm/hierarchical/first_cause.h"
 #include "comm/hierarchical/hierarchy.h"
 #include "comm/hierarchical/step_queue.h"
 #include "comm/message_header.h"
@@ -27,12 +28,13 @@ class HierarchicalCommunicator final : public Communicator {
       : store_(store),
         splitter_(std::move(store), options),
         hierarchy_(shape, std::move(parts)),
-        queue_(fmt::format("rank {} of {}", shape.rank, shape.size()), options.timeout,
-               [this](const std::string& why) { hierarchy_.abort(why); }) {}
+        cause_(std::make_shared<FirstCause>([this](const std::string& why) { hierarchy_.abort(why); })),
+        queue_(fmt::format("rank {} of {}", shape.rank, shape.size()), options.timeout, cause_) {}
   ~HierarchicalCommunicator() override {
     if (!queue_.is_idle()) {
-      queue_.fail(ErrorCode::kAborted, "the communicator was destroyed with operations in flight");
+      cause_->set(ErrorCode::kAborted, "the communicator was destroyed with operations in flight");
     }
+    cause_->disarm();
   }
 
   int rank() const override { return hierarchy_.shape().rank; }
@@ -73,12 +75,12 @@ class HierarchicalCommunicator final : public Communicator {
   Work send(Buffer buffer, int destination) override {
     check_buffer(*this, "send", buffer);
     check_peer(*this, "send", destination);
-    return hierarchy_.send(buffer, destination);
+    return queue_.watch(fmt::format("send to rank {}", destination), hierarchy_.send(buffer, destination));
   }
   Work receive(Buffer buffer, int source) override {
     check_buffer(*this, "receive", buffer);
     check_peer(*this, "receive", source);
-    return hierarchy_.receive(buffer, source);
+    return queue_.watch(fmt::format("receive from rank {}", source), hierarchy_.receive(buffer, source));
   }
   std::unique_ptr<Communicator> split(int color, int key) override;
   std::shared_ptr<std::byte> allocate_shared(std::size_t bytes) override {
@@ -86,7 +88,7 @@ class HierarchicalCommunicator final : public Communicator {
     queue_.submit("allocate_shared", [&] { memory = hierarchy_.allocate_shared(bytes); }).wait();
     return memory;
   }
-  void abort(const std::string& reason) override { queue_.fail(ErrorCode::kAborted, "aborted: " + reason); }
+  void abort(const std::string& reason) override { cause_->set(ErrorCode::kAborted, "aborted: " + reason); }
 
  private:
   // `header` says what the buffer does not.
@@ -101,6 +103,7 @@ class HierarchicalCommunicator final : public Communicator {
   Splitter splitter_;
   std::uint64_t collectives_ = 0;
   Hierarchy hierarchy_;
+  const std::shared_ptr<FirstCause> cause_;
   StepQueue queue_;
 };
 

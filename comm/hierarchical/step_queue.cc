@@ -11,6 +11,10 @@ namespace {
 
 constexpr auto kLongestTimeout = std::chrono::hours(24 * 365);  // now + timeout must not overflow
 
+Error with_prefix(const std::string& where, const Error& error) {
+  return Error(error.code(), fmt::format("{}: {}", where, error.what()));
+}
+
 }  // namespace
 
 // What the caller's Work points to.
@@ -28,7 +32,7 @@ struct StepQueue::Operation final : Work::State {
     if (!changed.wait_until(lock, deadline.time(), [this] { return done; })) {
       lock.unlock();
       const double seconds = std::chrono::duration<double>(queue.timeout_).count();
-      queue.fail(ErrorCode::kTimeout, fmt::format("{} did not finish within {:g} s", name, seconds));
+      queue.cause_->set(ErrorCode::kTimeout, fmt::format("{} did not finish within {:g} s", name, seconds));
       lock.lock();
       changed.wait(lock, [this] { return done; });
     }
@@ -51,11 +55,29 @@ struct StepQueue::Operation final : Work::State {
   std::optional<Error> error;
 };
 
-StepQueue::StepQueue(std::string prefix, Clock::duration timeout,
-                     std::function<void(const std::string&)> break_all)
+struct StepQueue::Watched final : Work::State {
+  Watched(std::string text, Work work, std::shared_ptr<FirstCause> first)
+      : where(std::move(text)), inner(std::move(work)), cause(std::move(first)) {}
+
+  bool is_done() const override { return inner.is_done(); }
+  void wait() override {
+    try {
+      inner.wait();
+    } catch (const Error& error) {
+      cause->set(error.code(), error.what());
+      throw with_prefix(where, *cause->get());
+    }
+  }
+
+  const std::string where;
+  Work inner;
+  const std::shared_ptr<FirstCause> cause;
+};
+
+StepQueue::StepQueue(std::string prefix, Clock::duration timeout, std::shared_ptr<FirstCause> cause)
     : prefix_(std::move(prefix)),
       timeout_(std::min<Clock::duration>(timeout, kLongestTimeout)),
-      break_all_(std::move(break_all)),
+      cause_(std::move(cause)),
       thread_([this] { run(); }) {}
 
 StepQueue::~StepQueue() {
@@ -76,23 +98,13 @@ Work StepQueue::submit(std::string name, std::function<void()> steps) {
   return Work(operation);
 }
 
-void StepQueue::fail(ErrorCode code, const std::string& why) {
-  {
-    const std::lock_guard lock(mutex_);
-    if (cause_) return;
-    cause_.emplace(code, why);
-  }
-  break_all_(why);
+Work StepQueue::watch(std::string name, Work work) const {
+  return Work(std::make_shared<Watched>(fmt::format("{}: {}", prefix_, name), std::move(work), cause_));
 }
 
 bool StepQueue::is_idle() const {
   const std::lock_guard lock(mutex_);
   return queue_.empty();
-}
-
-std::optional<Error> StepQueue::cause() const {
-  const std::lock_guard lock(mutex_);
-  return cause_;
 }
 
 void StepQueue::run() {
@@ -108,18 +120,18 @@ void StepQueue::run() {
 }
 
 void StepQueue::run_next(Operation& operation) {
-  if (!cause()) {
+  if (!cause_->get()) {
     try {
       operation.steps();
     } catch (const Error& error) {
-      fail(error.code(), error.what());
+      cause_->set(error.code(), error.what());
     } catch (const std::exception& error) {
-      fail(ErrorCode::kInternal, error.what());
+      cause_->set(ErrorCode::kInternal, error.what());
     }
   }
   std::optional<Error> failure;
-  if (const auto why = cause()) {
-    failure.emplace(why->code(), fmt::format("{}: {}: {}", prefix_, operation.name, why->what()));
+  if (const auto why = cause_->get()) {
+    failure.emplace(with_prefix(fmt::format("{}: {}", prefix_, operation.name), *why));
   }
   {
     const std::lock_guard lock(mutex_);

@@ -1,11 +1,9 @@
 // Ranks that are killed with -9 at any moment: the others get an error, and nothing remains.
 #include <gmock/gmock.h>
 
-#include <filesystem>
 #include <random>
 
-#include "comm/store/store_server.h"
-#include "tests/agents/child_run.h"
+#include "tests/comm/rank_processes.h"
 
 namespace deepscale::testing {
 namespace {
@@ -13,44 +11,6 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr int kRanks = 3;
-
-// The ranks of one job, with a store of its own.
-class RankProcesses {
- public:
-  RankProcesses(const std::string& backend, const std::vector<std::string>& counts) {
-    for (int rank = 0; rank < kRanks; ++rank) {
-      Environment environment = Environment::of_process();
-      environment.set("RANK", std::to_string(rank));
-      environment.set("WORLD_SIZE", std::to_string(kRanks));
-      environment.set("MASTER_ADDR", "127.0.0.1");
-      environment.set("MASTER_PORT", std::to_string(server_.port()));
-      environment.set("TORCHELASTIC_USE_AGENT_STORE", "True");
-      std::vector<std::string> arguments{backend};
-      arguments.insert(arguments.end(), counts.begin(), counts.end());
-      ranks_.push_back(std::make_unique<ChildRun>(ChildProcess::Options{
-          .program = DEEPSCALE_TEST_RANK, .arguments = arguments, .environment = environment}));
-    }
-  }
-  ChildRun& operator[](int rank) { return *ranks_[static_cast<std::size_t>(rank)]; }
-  bool are_running() {
-    bool all = true;
-    for (auto& rank : ranks_) all = all && rank->wait_for_output("running");
-    return all;
-  }
-
- private:
-  HostedStoreServer server_{StoreServerOptions{}};
-  std::vector<std::unique_ptr<ChildRun>> ranks_;
-};
-
-int segments_in_dev_shm() {
-  int count = 0;
-  std::error_code ignored;
-  for (const auto& file : std::filesystem::directory_iterator("/dev/shm", ignored)) {
-    if (file.path().filename().string().find("deepscale") != std::string::npos) ++count;
-  }
-  return count;
-}
 
 class KilledRank : public ::testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(Backends, KilledRank, ::testing::Values("tcp", "shm"),
@@ -66,7 +26,9 @@ TEST_P(KilledRank, EndsTheOperationsOfAllOthers) {
   std::mt19937 random(1);
   for (const std::vector<std::string>& counts :
        {std::vector<std::string>{"1"}, {"300000"}, {"2000000"}, {"1", "300000", "5000"}}) {
-    RankProcesses ranks(GetParam(), counts);
+    std::vector<std::string> arguments{GetParam()};
+    arguments.insert(arguments.end(), counts.begin(), counts.end());
+    RankProcesses ranks(kRanks, 1, arguments);
     ASSERT_TRUE(ranks.are_running()) << ranks[0].out << ranks[1].out << ranks[2].out;
     const int victim = static_cast<int>(random() % kRanks);
     run_until(
@@ -87,7 +49,7 @@ TEST_P(KilledRank, EndsTheOperationsOfAllOthers) {
 }
 
 TEST_P(KilledRank, LeavesNothingWhenAllAreKilled) {
-  RankProcesses ranks(GetParam(), {"1", "300000"});
+  RankProcesses ranks(kRanks, 1, {GetParam(), "1", "300000"});
   ASSERT_TRUE(ranks.are_running());
   for (int rank = 0; rank < kRanks; ++rank) ranks[rank].process->kill();
   for (int rank = 0; rank < kRanks; ++rank) EXPECT_TRUE(ranks[rank].finish());
