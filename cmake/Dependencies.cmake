@@ -61,3 +61,14 @@ if(WIN32)
     target_compile_definitions(deepscale_third_party INTERFACE BOOST_ASIO_HAS_PTHREADS=1)
   endif()
 endif()
+
+# Optional, for files with io_uring (runtime/offload): liburing, without which threads read and write. The static library, so that a program
+# needs nothing at run time.
+if(NOT CMAKE_CROSSCOMPILING AND UNIX)
+  find_path(LIBURING_INCLUDE_DIR liburing.h)
+  find_library(LIBURING_LIBRARY NAMES liburing.a uring)
+  mark_as_advanced(LIBURING_INCLUDE_DIR LIBURING_LIBRARY)
+  if(NOT LIBURING_INCLUDE_DIR OR NOT LIBURING_LIBRARY)
+    message(STATUS "liburing was not found: file offload uses threads (Debian's liburing-dev brings io_uring)")
+  endif()
+endif()
