@@ -18,6 +18,7 @@ LAYERS = {
     "runtime/zero": ["comm/base", "runtime/config"],
     "runtime/offload": ["comm/base", "runtime/config", "runtime/zero"],
     "runtime/checkpoint": ["comm/base"],
+    "runtime/inference": ["comm/base", "runtime/checkpoint", "runtime/offload", "runtime/tokenizer"],
     "runtime/engine": ["comm", "agents/link", "runtime/checkpoint", "runtime/config", "runtime/schedule", "runtime/zero", "runtime/offload"],
     "runtime": ["comm", "agents/link"],
     "examples": ["comm", "agents/link", "runtime"],
