@@ -1,7 +1,5 @@
 #include "runtime/inference/linear_kernel.h"
 
-#include <vector>
-
 #include "runtime/inference/linear_loops.h"
 
 namespace deepscale {
@@ -20,8 +18,7 @@ const LinearLoops& loops_of(LinearSet set) {
 }  // namespace
 
 void multiply(const LinearProduct& product, LinearSet set) {
-  std::vector<float> scratch(static_cast<std::size_t>(kMostTileRows * product.weights.columns));
-  loops_of(set).multiply(product, scratch.data());
+  loops_of(set).multiply(product);
 }
 
 void widen_row(const WeightMatrix& weights, std::int64_t row, float* output) {

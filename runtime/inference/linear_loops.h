@@ -9,12 +9,20 @@
 
 namespace deepscale {
 
-constexpr int kMostTileRows = 2;
+template <bool kFirst, typename First, typename Second>
+struct Picked {
+  using Type = First;
+};
+template <typename First, typename Second>
+struct Picked<false, First, Second> {
+  using Type = Second;
+};
+template <bool kFirst, typename First, typename Second>
+using Pick = typename Picked<kFirst, First, Second>::Type;
 
 // The functions of one instruction set.
 struct LinearLoops {
-  // `scratch` has room for kMostTileRows rows of weights.
-  void (*multiply)(const LinearProduct& product, float* scratch);
+  void (*multiply)(const LinearProduct& product);
   void (*widen_row)(const WeightMatrix& weights, std::int64_t row, float* output);
 };
 
@@ -41,6 +49,29 @@ struct Linear {
       row.group_size = weights.group_size;
     }
     return row;
+  }
+
+  template <WeightFormat kFormat>
+  using Stored = Pick<kFormat == WeightFormat::kFloat32, float, std::uint16_t>;
+
+  // The last elements of a row that is no multiple of 16 long, with zeros behind them.
+  template <typename Element>
+  struct Padded {
+    Padded(const Element* from, std::int64_t count) {
+      for (std::int64_t i = 0; i < 16; ++i) values[i] = i < count ? from[i] : Element{};
+    }
+    Element values[16];
+  };
+
+  // The `count` < 16 elements from `column` on, widened, and zeros. Quantised rows have no such rest.
+  template <WeightFormat kFormat>
+  static void widen_rest(const Row& row, std::int64_t column, std::int64_t count, Vector* out) {
+    if constexpr (kFormat == WeightFormat::kInt8 || kFormat == WeightFormat::kInt4) {
+      for (int i = 0; i < kVectors; ++i) out[i] = Set::broadcast(0.0f);
+    } else {
+      const Padded<Stored<kFormat>> rest(reinterpret_cast<const Stored<kFormat>*>(row.data) + column, count);
+      widen<kFormat>(Row{reinterpret_cast<const std::byte*>(rest.values)}, 0, out);
+    }
   }
 
   // The 16 elements from `column` on, widened.
@@ -76,26 +107,40 @@ struct Linear {
   template <WeightFormat kFormat>
   static void widen_whole_row(const WeightMatrix& weights, std::int64_t index, float* output) {
     const Row row = row_of(weights, index);
-    for (std::int64_t column = 0; column < weights.columns; column += 16) {
-      Vector values[kVectors];
+    Vector values[kVectors];
+    std::int64_t column = 0;
+    for (; column + 16 <= weights.columns; column += 16) {
       widen<kFormat>(row, column, values);
       for (int i = 0; i < kVectors; ++i) Set::store(output + column + i * Set::kWidth, values[i]);
     }
+    if (column == weights.columns) return;
+    widen_rest<kFormat>(row, column, weights.columns - column, values);
+    float rest[16];
+    for (int i = 0; i < kVectors; ++i) Set::store(rest + i * Set::kWidth, values[i]);
+    for (int i = 0; column < weights.columns; ++i, ++column) output[column] = rest[i];
   }
+
+  // A part of the columns. The first one sets the output, the others add to it.
+  struct Columns {
+    std::int64_t begin = 0;
+    std::int64_t end = 0;
+  };
 
   // kRows rows of weights times kCount rows of activations: the sums stay in registers, and weights are
   // widened once for all activations.
   template <WeightFormat kFormat, int kRows, int kCount>
-  static void tile(const WeightMatrix& weights, std::int64_t first_row, const float* input, float* output,
-                   std::int64_t output_stride) {
-    const std::int64_t columns = weights.columns;
+  static void tile(const LinearProduct& product, std::int64_t first_row, std::int64_t first_input,
+                   Columns part) {
+    const std::int64_t columns = product.weights.columns;
+    const float* input = product.input + first_input * columns;
     Row rows[kRows];
-    for (int r = 0; r < kRows; ++r) rows[r] = row_of(weights, first_row + r);
+    for (int r = 0; r < kRows; ++r) rows[r] = row_of(product.weights, first_row + r);
     Vector sums[kRows][kCount];
     for (int r = 0; r < kRows; ++r)
       for (int m = 0; m < kCount; ++m) sums[r][m] = Set::broadcast(0.0f);
-    for (std::int64_t k = 0; k < columns; k += 16) {
-      Vector widened[kRows][kVectors];
+    Vector widened[kRows][kVectors];
+    std::int64_t k = part.begin;
+    for (; k + 16 <= part.end; k += 16) {
       for (int r = 0; r < kRows; ++r) widen<kFormat>(rows[r], k, widened[r]);
       for (int m = 0; m < kCount; ++m) {
         for (int i = 0; i < kVectors; ++i) {
@@ -104,70 +149,69 @@ struct Linear {
         }
       }
     }
-    for (int m = 0; m < kCount; ++m)
-      for (int r = 0; r < kRows; ++r) output[m * output_stride + r] = Set::sum(sums[r][m]);
-  }
-
-  // Calls the tile for `count`, which is at most kMostCount.
-  template <WeightFormat kFormat, int kRows, int kCount = Set::kMostCount>
-  static void tile_of_count(std::int64_t count, const WeightMatrix& weights, std::int64_t first_row,
-                            const float* input, float* output, std::int64_t stride) {
-    if constexpr (kCount > 0) {
-      if (count == kCount) return tile<kFormat, kRows, kCount>(weights, first_row, input, output, stride);
-      tile_of_count<kFormat, kRows, kCount - 1>(count, weights, first_row, input, output, stride);
+    if (k < part.end) {
+      for (int r = 0; r < kRows; ++r) widen_rest<kFormat>(rows[r], k, part.end - k, widened[r]);
+      for (int m = 0; m < kCount; ++m) {
+        const Padded<float> x(input + m * columns + k, part.end - k);
+        for (int r = 0; r < kRows; ++r)
+          for (int i = 0; i < kVectors; ++i)
+            sums[r][m] = Set::multiply_add(widened[r][i], Set::load(x.values + i * Set::kWidth), sums[r][m]);
+      }
+    }
+    float* output = product.output + first_input * product.output_stride + first_row;
+    for (int m = 0; m < kCount; ++m) {
+      for (int r = 0; r < kRows; ++r) {
+        float& result = output[m * product.output_stride + r];
+        result = (part.begin == 0 ? 0.0f : result) + Set::sum(sums[r][m]);
+      }
     }
   }
 
-  // All activations, with kRows rows of weights.
-  template <WeightFormat kFormat, int kRows>
-  static void multiply_rows(const LinearProduct& product, const WeightMatrix& weights,
-                            std::int64_t weight_row, std::int64_t output_row) {
-    for (std::int64_t m = 0; m < product.count; m += Set::kMostCount) {
-      const std::int64_t left = product.count - m;
-      tile_of_count<kFormat, kRows>(left < Set::kMostCount ? left : Set::kMostCount, weights, weight_row,
-                                    product.input + m * weights.columns,
-                                    product.output + m * product.output_stride + output_row,
-                                    product.output_stride);
-    }
-  }
-
-  // Many activations would widen a row again and again; then it is done once, into a piece that stays in
-  // cache.
-  template <WeightFormat kFormat, int kRows>
-  static void multiply_widened(const LinearProduct& product, std::int64_t row, float* scratch) {
-    for (int r = 0; r < kRows; ++r)
-      widen_whole_row<kFormat>(product.weights, row + r, scratch + r * product.weights.columns);
-    const WeightMatrix widened{WeightFormat::kFloat32, kRows, product.weights.columns,
-                               reinterpret_cast<const std::byte*>(scratch)};
-    multiply_rows<WeightFormat::kFloat32, kRows>(product, widened, 0, row);
-  }
-
-  template <WeightFormat kFormat>
-  static void multiply_format(const LinearProduct& product, float* scratch) {
-    static_assert(Set::kTileRows <= kMostTileRows);
-    const bool widens = kFormat != WeightFormat::kFloat32 && product.count > Set::kMostCount;
+  // All rows of weights, for kCount activations and a part of the columns.
+  template <WeightFormat kFormat, int kCount>
+  static void multiply_rows(const LinearProduct& product, std::int64_t input, Columns part) {
     std::int64_t row = product.row_begin;
-    for (; row + Set::kTileRows <= product.row_end; row += Set::kTileRows) {
-      if (widens)
-        multiply_widened<kFormat, Set::kTileRows>(product, row, scratch);
-      else
-        multiply_rows<kFormat, Set::kTileRows>(product, product.weights, row, row);
-    }
-    for (; row < product.row_end; ++row) multiply_rows<kFormat, 1>(product, product.weights, row, row);
+    for (; row + Set::kTileRows <= product.row_end; row += Set::kTileRows)
+      tile<kFormat, Set::kTileRows, kCount>(product, row, input, part);
+    for (; row < product.row_end; ++row) tile<kFormat, 1, kCount>(product, row, input, part);
   }
 
-  static void multiply(const LinearProduct& product, float* scratch) {
+  // For `count` activations, which is at most kMostCount.
+  template <WeightFormat kFormat, int kCount = Set::kMostCount>
+  static void multiply_count(const LinearProduct& product, std::int64_t input, std::int64_t count,
+                             Columns part) {
+    if constexpr (kCount > 0) {
+      if (count == kCount) return multiply_rows<kFormat, kCount>(product, input, part);
+      multiply_count<kFormat, kCount - 1>(product, input, count, part);
+    }
+  }
+
+  // Activations go through in parts that stay in the first-level cache while all rows of weights pass by.
+  template <WeightFormat kFormat>
+  static void multiply_format(const LinearProduct& product) {
+    constexpr std::int64_t kCachedFloats = 8192;
+    const std::int64_t columns = product.weights.columns;
+    const std::int64_t tall = product.count < Set::kMostCount ? product.count : Set::kMostCount;
+    const std::int64_t width = kCachedFloats / tall / 32 * 32;
+    for (std::int64_t begin = 0; begin < columns; begin += width) {
+      const Columns part{begin, begin + width < columns ? begin + width : columns};
+      for (std::int64_t m = 0; m < product.count; m += tall)
+        multiply_count<kFormat>(product, m, product.count - m < tall ? product.count - m : tall, part);
+    }
+  }
+
+  static void multiply(const LinearProduct& product) {
     switch (product.weights.format) {
       case WeightFormat::kFloat32:
-        return multiply_format<WeightFormat::kFloat32>(product, scratch);
+        return multiply_format<WeightFormat::kFloat32>(product);
       case WeightFormat::kBFloat16:
-        return multiply_format<WeightFormat::kBFloat16>(product, scratch);
+        return multiply_format<WeightFormat::kBFloat16>(product);
       case WeightFormat::kFloat16:
-        return multiply_format<WeightFormat::kFloat16>(product, scratch);
+        return multiply_format<WeightFormat::kFloat16>(product);
       case WeightFormat::kInt8:
-        return multiply_format<WeightFormat::kInt8>(product, scratch);
+        return multiply_format<WeightFormat::kInt8>(product);
       case WeightFormat::kInt4:
-        return multiply_format<WeightFormat::kInt4>(product, scratch);
+        return multiply_format<WeightFormat::kInt4>(product);
     }
   }
 

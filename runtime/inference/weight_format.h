@@ -26,7 +26,7 @@ struct GroupScale {
 struct WeightMatrix {
   WeightFormat format = WeightFormat::kFloat32;
   std::int64_t rows = 0;
-  std::int64_t columns = 0;  // a multiple of 16; of 32 for kInt4
+  std::int64_t columns = 0;
   const std::byte* data = nullptr;
   const GroupScale* scales = nullptr;  // rows * columns / group_size of them; null unless quantised
   std::int64_t group_size = 0;         // a multiple of 32 that divides columns; 0 unless quantised

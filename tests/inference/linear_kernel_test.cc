@@ -79,9 +79,11 @@ class LinearKernelTest : public ::testing::TestWithParam<std::tuple<WeightFormat
 
 TEST_P(LinearKernelTest, EqualsDoublePrecisionForAnyShape) {
   const auto [format, set] = GetParam();
-  const std::int64_t all_columns[] = {32, 64, 288};
+  const std::int64_t all_columns[] = {1, 4, 24, 32, 64, 288, 300, 2112};
+  const bool is_quantized = format == WeightFormat::kInt8 || format == WeightFormat::kInt4;
   unsigned seed = 1;
   for (const std::int64_t columns : all_columns) {
+    if (is_quantized && columns % 32 != 0) continue;
     for (const std::int64_t count : {1, 3, 4, 8, 9, 17}) {
       const Weights weights(format, 7, columns, ++seed);
       const std::vector<float> input = random_values(static_cast<std::size_t>(count * columns), ++seed);
@@ -97,7 +99,7 @@ TEST_P(LinearKernelTest, EqualsDoublePrecisionForAnyShape) {
             sum += term;
             magnitude += std::abs(term);
           }
-          EXPECT_NEAR(output[m * 8 + n], sum, 1e-5 * magnitude)
+          EXPECT_NEAR(output[m * 8 + n], sum, 1e-5 * magnitude + 1e-6)
               << "m " << m << " n " << n << " k " << columns;
         }
       }
@@ -110,6 +112,17 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Combine(::testing::Values(WeightFormat::kFloat32, WeightFormat::kBFloat16,
                                          WeightFormat::kFloat16, WeightFormat::kInt8, WeightFormat::kInt4),
                        ::testing::Values(LinearSet::kPortable, LinearSet::kAvx2, LinearSet::kAvx512)));
+
+TEST(LinearKernel, ARowIsWidenedWholeWhateverItsLength) {
+  for (const std::int64_t columns : {1, 16, 30, 33}) {
+    const Weights weights(WeightFormat::kBFloat16, 3, columns, 5);
+    std::vector<float> row(static_cast<std::size_t>(columns) + 1, -1.0f);
+    widen_row(weights.view, 2, row.data());
+    for (std::int64_t column = 0; column < columns; ++column)
+      EXPECT_EQ(row[column], weights.stored(2, column));
+    EXPECT_EQ(row.back(), -1.0f);
+  }
+}
 
 TEST(QuantizedMatrix, IsWithinHalfALevelOfTheWeights) {
   for (const int bits : {8, 4}) {
