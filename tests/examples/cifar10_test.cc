@@ -23,8 +23,7 @@ Outcome run_alone(const std::string& arguments) {
 }
 
 Outcome run_on_two_ranks(const std::string& arguments) {
-  return run_program(
-      DEEPSCALE_PROGRAM " launch --num_gpus 2 " CIFAR10_PROGRAM " --deepscale " + arguments);
+  return run_program(DEEPSCALE_PROGRAM " launch --num_gpus 2 " CIFAR10_PROGRAM " --deepscale " + arguments);
 }
 
 // Of the test images, in percent; -1 when it was not told.

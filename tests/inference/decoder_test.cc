@@ -24,7 +24,8 @@ std::filesystem::path golden(const std::string& name) {
 }
 
 std::shared_ptr<const ModelWeights> weights_of(const std::filesystem::path& directory) {
-  return std::make_shared<ModelWeights>(read_model_config(directory), std::make_shared<WeightFiles>(directory));
+  return std::make_shared<ModelWeights>(read_model_config(directory),
+                                        std::make_shared<WeightFiles>(directory));
 }
 
 template <typename Element>
@@ -65,7 +66,8 @@ TEST_P(DecoderTest, PrefillHasTheLogitsOfTransformers) {
   Decoder decoder(weights, make_mapped_source(weights), {.threads = 2, .sequences = 2, .positions = 12});
   std::vector<DecoderToken> tokens;
   for (std::int64_t sequence = 0; sequence < 2; ++sequence)
-    for (std::int64_t position = 0; position < 12; ++position) tokens.push_back(expected.token(sequence, position));
+    for (std::int64_t position = 0; position < 12; ++position)
+      tokens.push_back(expected.token(sequence, position));
   const auto logits = decoder.step(tokens);
   const std::size_t vocab = logits.size() / 2;
   expect_near(logits.first(vocab), expected.row(0, 11), 1e-4f);
@@ -75,7 +77,8 @@ TEST_P(DecoderTest, PrefillHasTheLogitsOfTransformers) {
 TEST_P(DecoderTest, TokenByTokenHasTheSameLogitsFromStreamedLayers) {
   const Expected expected(GetParam());
   const auto weights = weights_of(golden(GetParam()));
-  Decoder decoder(weights, make_streamed_source(layers_in_files(*weights)), {.sequences = 2, .positions = 12});
+  Decoder decoder(weights, make_streamed_source(layers_in_files(*weights)),
+                  {.sequences = 2, .positions = 12});
   for (std::int64_t position = 0; position < 12; ++position) {
     const DecoderToken tokens[] = {expected.token(1, position), expected.token(0, position)};
     const auto logits = decoder.step(tokens);
@@ -86,14 +89,16 @@ TEST_P(DecoderTest, TokenByTokenHasTheSameLogitsFromStreamedLayers) {
   for (const LayerTiming& timing : decoder.timings()) EXPECT_GT(timing.transfer.bytes, 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, DecoderTest, ::testing::Values("llama", "llama_untied", "mistral", "phi3", "opt"),
+INSTANTIATE_TEST_SUITE_P(All, DecoderTest,
+                         ::testing::Values("llama", "llama_untied", "mistral", "phi3", "opt"),
                          [](const auto& model) { return std::string(model.param); });
 
 // A model with room for quantisation, of random weights.
 class DummyModelTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    std::ofstream(folder_.path() / "config.json") << R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"],
+    std::ofstream(folder_.path() / "config.json")
+        << R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"],
       "vocab_size": 96, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4,
       "num_key_value_heads": 2, "max_position_embeddings": 32, "initializer_range": 0.2})";
     write_dummy_weights(read_model_config(folder_.path()), folder_.path(), 1);
@@ -113,8 +118,9 @@ TEST_F(DummyModelTest, QuantisedLayersAreTheSameInMemoryAndStreamed) {
   const auto exact = logits(make_mapped_source(weights_));
   for (const int bits : {8, 4}) {
     const auto in_memory = logits(make_quantized_source(*weights_, bits, 32));
-    const auto streamed = logits(
-        make_streamed_source(write_quantized_layers(*weights_, bits, 32, folder_.path() / "layers"), {.buffers = 3, .readers = 2}));
+    const auto streamed =
+        logits(make_streamed_source(write_quantized_layers(*weights_, bits, 32, folder_.path() / "layers"),
+                                    {.buffers = 3, .readers = 2}));
     EXPECT_EQ(in_memory, streamed);
     double difference = 0, magnitude = 0;
     for (std::size_t i = 0; i < exact.size(); ++i) {
@@ -146,7 +152,8 @@ TEST_F(DummyModelTest, GenerationOfUnevenPromptsEqualsEachAlone) {
   const Generation together = generate(decoder, prompts, {.new_tokens = 6});
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     EXPECT_EQ(together.tokens[i].size(), 6u);
-    EXPECT_EQ(generate(decoder, std::span(prompts).subspan(i, 1), {.new_tokens = 6}).tokens[0], together.tokens[i]);
+    EXPECT_EQ(generate(decoder, std::span(prompts).subspan(i, 1), {.new_tokens = 6}).tokens[0],
+              together.tokens[i]);
   }
   EXPECT_EQ(together.decoded, 3 * 5);
 }
@@ -170,7 +177,9 @@ TEST_F(DummyModelTest, SamplingFollowsItsSeed) {
   Decoder decoder(weights_, make_mapped_source(weights_), {.positions = 16});
   const std::vector<std::vector<std::int32_t>> prompts = {{1, 2, 3}};
   const auto sample = [&](std::uint64_t seed, std::int64_t top_k) {
-    return generate(decoder, prompts, {.new_tokens = 8, .samples = true, .temperature = 2.0, .top_k = top_k, .seed = seed}).tokens[0];
+    return generate(decoder, prompts,
+                    {.new_tokens = 8, .samples = true, .temperature = 2.0, .top_k = top_k, .seed = seed})
+        .tokens[0];
   };
   EXPECT_EQ(sample(1, 0), sample(1, 0));
   EXPECT_NE(sample(1, 0), sample(2, 0));
@@ -187,12 +196,14 @@ TEST_F(DummyModelTest, WhatDoesNotFitIsRefusedBeforeAnythingChanges) {
   EXPECT_THROW(generate(decoder, empty, {.new_tokens = 1}), Error);
   EXPECT_THROW(generate(decoder, prompts, {.new_tokens = 1, .samples = true, .temperature = 0}), Error);
   EXPECT_EQ(generate(decoder, prompts, {.new_tokens = 2}).tokens[0].size(), 2u);
-  EXPECT_THROW(Decoder(weights_, make_mapped_source(weights_), {.positions = 33}), Error) << "the model has 32";
+  EXPECT_THROW(Decoder(weights_, make_mapped_source(weights_), {.positions = 33}), Error)
+      << "the model has 32";
 }
 
 TEST_F(DummyModelTest, AFileThatIsCutShortWhileItIsStreamedIsNamed) {
   StreamedLayers layers = write_quantized_layers(*weights_, 8, 32, folder_.path() / "layers");
-  std::filesystem::resize_file(folder_.path() / "layers", std::filesystem::file_size(folder_.path() / "layers") / 2);
+  std::filesystem::resize_file(folder_.path() / "layers",
+                               std::filesystem::file_size(folder_.path() / "layers") / 2);
   Decoder decoder(weights_, make_streamed_source(std::move(layers)), {.positions = 4});
   const DecoderToken token[] = {{0, 1}};
   try {
