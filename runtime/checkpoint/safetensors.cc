@@ -12,7 +12,6 @@
 #include <optional>
 
 #include "comm/base/error.h"
-#include "runtime/checkpoint/durable_file.h"
 
 namespace deepscale {
 namespace {
@@ -29,15 +28,15 @@ std::string checksum_of(const void* data, std::int64_t bytes) {
   return fmt::format("{:08x}", crc.checksum());
 }
 
-// Bytes of a tensor; nothing when a size is negative or they do not fit into 63 bits.
+// Bytes of a tensor; nothing when a size is negative, the bits do not fit into 63 or fill no whole bytes.
 std::optional<std::int64_t> bytes_of(const std::string& dtype, const std::vector<std::int64_t>& shape) {
-  std::int64_t bytes = stored_element_size(dtype);
+  std::int64_t bits = stored_element_bits(dtype);
   for (const std::int64_t size : shape) {
-    if (size < 0 || (size > 0 && bytes > std::numeric_limits<std::int64_t>::max() / size))
-      return std::nullopt;
-    bytes *= size;
+    if (size < 0 || (size > 0 && bits > std::numeric_limits<std::int64_t>::max() / size)) return std::nullopt;
+    bits *= size;
   }
-  return bytes;
+  if (bits % 8 != 0) return std::nullopt;
+  return bits / 8;
 }
 
 // `room`: bytes of all tensors. Throws what is wrong with the description.
@@ -58,77 +57,90 @@ SafetensorsReader::Entry entry_of(const Json& description, std::int64_t data_beg
 
 }  // namespace
 
-std::int64_t stored_element_size(const std::string& dtype) {
-  static const std::map<std::string, std::int64_t> sizes = {{"F64", 8}, {"I64", 8},  {"F32", 4},  {"I32", 4},
-                                                            {"F16", 2}, {"BF16", 2}, {"BOOL", 1}, {"U8", 1}};
-  const auto found = sizes.find(dtype);
-  if (found != sizes.end()) return found->second;
+std::int64_t stored_element_bits(const std::string& dtype) {
+  static const std::map<std::string, std::int64_t> bits = {
+      {"C64", 64},    {"F64", 64},    {"I64", 64},    {"U64", 64},    {"F32", 32},
+      {"I32", 32},    {"U32", 32},    {"F16", 16},    {"BF16", 16},   {"I16", 16},
+      {"U16", 16},    {"BOOL", 8},    {"U8", 8},      {"I8", 8},      {"F8_E4M3", 8},
+      {"F8_E5M2", 8}, {"F8_E8M0", 8}, {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"F4", 4}};
+  const auto found = bits.find(dtype);
+  if (found != bits.end()) return found->second;
   throw Error(ErrorCode::kUnsupported, fmt::format("safetensors: no tensors of type {} here", dtype));
 }
 
 void write_safetensors(const std::filesystem::path& path, const std::vector<StoredTensor>& tensors) {
+  std::map<std::string, std::string> checksums;
+  for (const StoredTensor& tensor : tensors) {
+    checksums[kChecksumPrefix + tensor.name] =
+        checksum_of(tensor.data, bytes_of(tensor.dtype, tensor.shape).value());
+  }
+  SafetensorsWriter writer(path, tensors, checksums);
+  for (const StoredTensor& tensor : tensors) writer.append(tensor.data);
+  writer.finish();
+}
+
+SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path,
+                                     const std::vector<StoredTensor>& tensors,
+                                     const std::map<std::string, std::string>& metadata)
+    : file_(path) {
   Json header = Json::object();
-  Json metadata = Json::object();
-  std::vector<std::int64_t> sizes;
   std::int64_t offset = 0;
   for (const StoredTensor& tensor : tensors) {
-    sizes.push_back(bytes_of(tensor.dtype, tensor.shape).value());
+    sizes_.push_back(bytes_of(tensor.dtype, tensor.shape).value());
     header[tensor.name] = {
-        {"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {offset, offset + sizes.back()}}};
-    metadata[kChecksumPrefix + tensor.name] = checksum_of(tensor.data, sizes.back());
-    offset += sizes.back();
+        {"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {offset, offset + sizes_.back()}}};
+    offset += sizes_.back();
   }
   header[kMetadata] = metadata;
   std::string text = header.dump();
   text.append((8 - text.size() % 8) % 8, ' ');  // the bytes of the tensors are aligned
 
-  DurableFile file(path);
   const std::uint64_t length = text.size();
   char prefix[8];
   for (int i = 0; i < 8; ++i) prefix[i] = static_cast<char>(length >> (8 * i));
-  file.write(prefix, sizeof prefix);
-  file.write(text.data(), text.size());
-  for (std::size_t i = 0; i < tensors.size(); ++i) {
-    file.write(tensors[i].data, static_cast<std::size_t>(sizes[i]));
-  }
-  file.finish();
+  file_.write(prefix, sizeof prefix);
+  file_.write(text.data(), text.size());
 }
 
-SafetensorsReader::SafetensorsReader(const std::filesystem::path& path) : path_(path) {
-  errno = 0;
-  file_.open(path, std::ios::binary);
-  if (!file_) {
-    throw Error(errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kSystem,
-                fmt::format("cannot read {}: {}", path.string(), std::strerror(errno)));
+void SafetensorsWriter::append(const void* data) {
+  file_.write(data, static_cast<std::size_t>(sizes_.at(next_)));
+  ++next_;
+}
+
+void SafetensorsWriter::finish() {
+  if (next_ != sizes_.size()) {
+    throw Error(ErrorCode::kInternal, fmt::format("{} of {} tensors were written", next_, sizes_.size()));
   }
-  file_.seekg(0, std::ios::end);
-  file_bytes_ = static_cast<std::int64_t>(file_.tellg());
+  file_.finish();
+}
+
+SafetensorsReader::SafetensorsReader(const std::filesystem::path& path)
+    : file_(std::make_shared<MappedFile>(path)) {
   read_header();
+  refuse_shared_bytes();
 }
 
 void SafetensorsReader::refuse(const std::string& why) const {
   throw Error(ErrorCode::kProtocol,
-              fmt::format("{}: {}; the file is damaged or no safetensors file", path_.string(), why));
+              fmt::format("{}: {}; the file is damaged or no safetensors file", path().string(), why));
 }
 
 void SafetensorsReader::read_header() {
-  unsigned char prefix[8];
-  file_.seekg(0);
-  if (!file_.read(reinterpret_cast<char*>(prefix), sizeof prefix)) refuse("it is shorter than 8 bytes");
+  const auto file_bytes = static_cast<std::int64_t>(file_->size());
+  if (file_bytes < 8) refuse("it is shorter than 8 bytes");
   std::uint64_t length = 0;
-  for (int i = 8; i-- > 0;) length = length << 8 | prefix[i];
-  if (length > static_cast<std::uint64_t>(std::min(kMaxHeaderBytes, file_bytes_ - 8))) {
-    refuse(fmt::format("its header of {} bytes does not fit into its {} bytes", length, file_bytes_));
+  for (std::size_t i = 8; i-- > 0;) length = length << 8 | std::to_integer<std::uint64_t>(file_->data()[i]);
+  if (length > static_cast<std::uint64_t>(std::min(kMaxHeaderBytes, file_bytes - 8))) {
+    refuse(fmt::format("its header of {} bytes does not fit into its {} bytes", length, file_bytes));
   }
-  std::string text(static_cast<std::size_t>(length), ' ');
-  if (!file_.read(text.data(), static_cast<std::streamsize>(length))) refuse("its header cannot be read");
-  const Json header = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const char* const text = reinterpret_cast<const char*>(file_->data()) + 8;
+  const Json header = Json::parse(text, text + length, nullptr, /*allow_exceptions=*/false);
   if (!header.is_object()) refuse("its header is no JSON object");
   const std::int64_t data_begin = 8 + static_cast<std::int64_t>(length);
   for (const auto& [name, description] : header.items()) {
     if (name == kMetadata) continue;
     try {
-      entries_.emplace(name, entry_of(description, data_begin, file_bytes_ - data_begin));
+      entries_.emplace(name, entry_of(description, data_begin, file_bytes - data_begin));
     } catch (const std::exception& error) {
       refuse(fmt::format("the description of tensor '{}' is wrong ({})", name, error.what()));
     }
@@ -136,23 +148,36 @@ void SafetensorsReader::read_header() {
   const auto metadata = header.find(kMetadata);
   if (metadata == header.end() || !metadata->is_object()) return;
   for (const auto& [key, value] : metadata->items()) {
-    if (key.rfind(kChecksumPrefix, 0) != 0 || !value.is_string()) continue;
-    const auto entry = entries_.find(key.substr(std::strlen(kChecksumPrefix)));
-    if (entry != entries_.end()) entry->second.checksum = value.get<std::string>();
+    if (!value.is_string()) continue;
+    const bool is_checksum = key.rfind(kChecksumPrefix, 0) == 0;
+    const auto entry = entries_.find(is_checksum ? key.substr(std::strlen(kChecksumPrefix)) : "");
+    if (is_checksum && entry != entries_.end()) entry->second.checksum = value.get<std::string>();
+    if (!is_checksum) metadata_[key] = value.get<std::string>();
   }
 }
 
-void SafetensorsReader::read(const std::string& name, void* destination) {
+void SafetensorsReader::refuse_shared_bytes() const {
+  std::vector<const std::pair<const std::string, Entry>*> in_file;
+  for (const auto& entry : entries_) {
+    if (entry.second.bytes > 0) in_file.push_back(&entry);
+  }
+  std::sort(in_file.begin(), in_file.end(),
+            [](const auto* a, const auto* b) { return a->second.begin < b->second.begin; });
+  for (std::size_t i = 1; i < in_file.size(); ++i) {
+    const auto& before = *in_file[i - 1];
+    if (before.second.begin + before.second.bytes > in_file[i]->second.begin) {
+      refuse(fmt::format("tensors '{}' and '{}' share bytes", before.first, in_file[i]->first));
+    }
+  }
+}
+
+void SafetensorsReader::read(const std::string& name, void* destination) const {
   const auto found = entries_.find(name);
   if (found == entries_.end()) {
-    throw Error(ErrorCode::kNotFound, fmt::format("{}: no tensor '{}' in it", path_.string(), name));
+    throw Error(ErrorCode::kNotFound, fmt::format("{}: no tensor '{}' in it", path().string(), name));
   }
   const Entry& entry = found->second;
-  file_.clear();
-  file_.seekg(entry.begin);
-  if (!file_.read(static_cast<char*>(destination), entry.bytes)) {
-    refuse(fmt::format("tensor '{}' cannot be read", name));
-  }
+  if (entry.bytes > 0) std::memcpy(destination, bytes_of(entry), static_cast<std::size_t>(entry.bytes));
   if (!entry.checksum.empty() && checksum_of(destination, entry.bytes) != entry.checksum) {
     refuse(fmt::format("tensor '{}' does not have the checksum that it was written with", name));
   }

@@ -3,13 +3,10 @@
 // ./build.sh puts the handwritten digits.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/wait.h>
-
-#include <array>
-#include <cstdio>
 #include <regex>
 
 #include "tests/examples/image_folder.h"
+#include "tests/examples/run_program.h"
 
 namespace cifar10 {
 namespace {
@@ -18,30 +15,15 @@ using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
 
-struct Outcome {
-  int exit_code = -1;
-  std::string output;  // stdout and stderr
-};
-
-Outcome run(const std::string& command) {
-  Outcome outcome;
-  // A hanging job must not outlive its test.
-  FILE* pipe = popen(("OMP_NUM_THREADS=1 timeout -k 5 250 " + command + " 2>&1").c_str(), "r");
-  std::array<char, 4096> buffer;
-  while (const std::size_t bytes = std::fread(buffer.data(), 1, buffer.size(), pipe)) {
-    outcome.output.append(buffer.data(), bytes);
-  }
-  const int status = pclose(pipe);
-  if (WIFEXITED(status)) outcome.exit_code = WEXITSTATUS(status);
-  return outcome;
-}
+using deepscale::testing::Outcome;
+using deepscale::testing::run_program;
 
 Outcome run_alone(const std::string& arguments) {
-  return run(CIFAR10_PROGRAM " " + arguments);
+  return run_program(CIFAR10_PROGRAM " " + arguments);
 }
 
 Outcome run_on_two_ranks(const std::string& arguments) {
-  return run(DEEPSCALE_PROGRAM " launch --num_gpus 2 " CIFAR10_PROGRAM " --deepscale " + arguments);
+  return run_program(DEEPSCALE_PROGRAM " launch --num_gpus 2 " CIFAR10_PROGRAM " --deepscale " + arguments);
 }
 
 // Of the test images, in percent; -1 when it was not told.

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <fstream>
 #include <functional>
 #include <random>
 
@@ -100,6 +101,10 @@ TEST(Safetensors, HostileHeadersAreRefused) {
            with_header(
                R"({"a": {"dtype": "F32", "shape": [4611686018427387904, 4], "data_offsets": [0, 4]}})",
                "1234"),
+           with_header(R"({"a": {"dtype": "F4", "shape": [3], "data_offsets": [0, 1]}})", "1234"),
+           with_header(R"({"a": {"dtype": "I32", "shape": [1], "data_offsets": [0, 4]},
+                           "b": {"dtype": "I16", "shape": [1], "data_offsets": [3, 5]}})",
+                       "12345"),
            std::string(8, '\xff') + "{}",
        }) {
     const auto path = folder.write("hostile", bytes);
@@ -107,6 +112,50 @@ TEST(Safetensors, HostileHeadersAreRefused) {
     EXPECT_EQ(error.code, ErrorCode::kProtocol) << bytes;
     EXPECT_THAT(error.message, HasSubstr("hostile"));
   }
+}
+
+TEST(Safetensors, ReadsEveryTypeOfTheFormat) {
+  const TemporaryFolder folder;
+  const std::vector<std::pair<std::string, std::int64_t>> types = {
+      {"BOOL", 4}, {"U8", 4},   {"I8", 4},   {"F8_E4M3", 4}, {"F8_E5M2", 4}, {"F8_E8M0", 4}, {"I16", 8},
+      {"U16", 8},  {"F16", 8},  {"BF16", 8}, {"I32", 16},    {"U32", 16},    {"F32", 16},    {"I64", 32},
+      {"U64", 32}, {"F64", 32}, {"C64", 32}, {"F4", 2},      {"F6_E2M3", 3}, {"F6_E3M2", 3}};
+  const std::string data(64, 'x');
+  std::vector<StoredTensor> tensors;
+  for (const auto& [type, bytes] : types) tensors.push_back({type, type, {2, 2}, data.data()});
+  write_safetensors(folder.path() / "types", tensors);
+  const SafetensorsReader reader(folder.path() / "types");
+  for (const auto& [type, bytes] : types) EXPECT_EQ(reader.entries().at(type).bytes, bytes) << type;
+}
+
+TEST(Safetensors, AWriterForOthersWritesTensorByTensor) {
+  const TemporaryFolder folder;
+  {
+    SafetensorsWriter writer(folder.path() / "model", {{"a", "F32", {2, 3}}, {"b", "I64", {2}}},
+                             {{"format", "pt"}});
+    writer.append(kValues.data());
+    EXPECT_EQ(refusal_of([&] { writer.finish(); }).code, ErrorCode::kInternal);
+    writer.append(kNumbers.data());
+    writer.finish();
+  }
+  const SafetensorsReader reader(folder.path() / "model");
+  EXPECT_EQ(reader.metadata(), (std::map<std::string, std::string>{{"format", "pt"}}));
+  EXPECT_EQ(reader.entries().at("b").checksum, "");
+  std::array<std::int64_t, 2> numbers{};
+  reader.read("b", numbers.data());
+  EXPECT_EQ(numbers, kNumbers);
+}
+
+TEST(Safetensors, WhatIsWrittenToAMappingStaysInMemory) {
+  const TemporaryFolder folder;
+  const auto path = write_example(folder);
+  const std::string before = read_all(path);
+  {
+    const SafetensorsReader reader(path);
+    reader.bytes_of(reader.entries().at("weight"))[0] = std::byte{99};
+    EXPECT_EQ(reader.bytes_of(reader.entries().at("weight"))[0], std::byte{99});
+  }
+  EXPECT_EQ(read_all(path), before);
 }
 
 TEST(Safetensors, RandomBytesNeverDoMoreThanThrow) {

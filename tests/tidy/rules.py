@@ -18,14 +18,17 @@ LAYERS = {
     "runtime/zero": ["comm/base", "runtime/config"],
     "runtime/offload": ["comm/base", "runtime/config", "runtime/zero"],
     "runtime/checkpoint": ["comm/base"],
+    "runtime/pretrained": ["comm/base", "runtime/checkpoint"],
+    "runtime/tokenizer": ["comm/base", "runtime/pretrained"],
+    "runtime/inference": ["comm/base", "runtime/checkpoint", "runtime/pretrained"],
     "runtime/engine": ["comm", "agents/link", "runtime/checkpoint", "runtime/config", "runtime/schedule", "runtime/zero", "runtime/offload"],
     "runtime": ["comm", "agents/link"],
     "examples": ["comm", "agents/link", "runtime"],
     "tests": ["comm", "agents", "launcher", "runtime", "examples"],
 }
 FLOORS = ("comm", "agents", "launcher", "runtime", "examples", "tests")
-TORCH_FOLDERS = ("runtime/engine", "runtime/models", "examples", "tests/torch", "tests/bench")
-TORCH_FREE_FOLDERS = ("examples/hello_ranks",)
+TORCH_FOLDERS = ("runtime/engine", "runtime/models", "examples", "tests/torch", "tests/bench", "tests/peers")
+TORCH_FREE_FOLDERS = ("examples/hello_ranks", "examples/zero_inference")
 TORCH_HEADER = re.compile(r"(torch|ATen|c10|caffe2)/")
 CXXOPTS_FOLDERS = ("launcher/cli", "examples")
 

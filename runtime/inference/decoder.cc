@@ -1,0 +1,292 @@
+#include "runtime/inference/decoder.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "comm/base/error.h"
+#include "runtime/inference/linear_kernel.h"
+
+namespace deepscale {
+
+namespace {
+
+CacheShape cache_shape(const ModelConfig& config, const DecoderOptions& options) {
+  const std::int64_t positions = options.positions == 0 ? config.max_positions : options.positions;
+  if (positions > config.max_positions) {
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        fmt::format(
+            "the prompt and what is to be generated need {} positions, and the model has {}: shorten one "
+            "of them",
+            positions, config.max_positions));
+  }
+  return {config.layers, options.sequences, config.key_value_heads,
+          positions,     config.head_size,  options.cache_dtype};
+}
+
+float activate(Activation activation, float value) {
+  switch (activation) {
+    case Activation::kRelu:
+      return std::max(value, 0.0f);
+    case Activation::kSilu:
+      return value / (1.0f + std::exp(-value));
+    case Activation::kGelu:
+      return 0.5f * value * (1.0f + std::erf(value * 0.70710678f));
+    case Activation::kGeluTanh:
+      return 0.5f * value * (1.0f + std::tanh(0.79788456f * (value + 0.044715f * value * value * value)));
+  }
+  return value;
+}
+
+void softmax(float* scores, std::int64_t count) {
+  const float greatest = *std::max_element(scores, scores + count);
+  float sum = 0;
+  for (std::int64_t i = 0; i < count; ++i) sum += scores[i] = std::exp(scores[i] - greatest);
+  for (std::int64_t i = 0; i < count; ++i) scores[i] /= sum;
+}
+
+void add(std::vector<float>& sum, const std::vector<float>& term) {
+  for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += term[i];
+}
+
+}  // namespace
+
+struct Decoder::Token {
+  std::int64_t sequence = 0;
+  std::int64_t position = 0;
+  std::int32_t id = 0;
+};
+
+// Of the tokens of one step, [tokens, width] each.
+struct Decoder::Activations {
+  std::vector<float> hidden, normed, query, key, value, attended, projected, gate, up, last, logits;
+  std::vector<std::size_t> last_tokens;  // of each sequence that occurs
+};
+
+Decoder::Decoder(std::shared_ptr<const ModelWeights> weights, std::unique_ptr<LayerSource> source,
+                 const DecoderOptions& options)
+    : weights_(std::move(weights)),
+      source_(std::move(source)),
+      outer_(weights_->outer()),
+      cache_(cache_shape(weights_->config(), options)),
+      team_(options.threads),
+      lengths_(static_cast<std::size_t>(options.sequences), 0),
+      activations_(std::make_unique<Activations>()),
+      timings_(static_cast<std::size_t>(weights_->config().layers)) {
+  for (std::int64_t layer = 0; layer < config().layers; ++layer)
+    vectors_.push_back(weights_->layer_vectors(layer));
+  if (config().architecture == Architecture::kOpt) return;
+  const RopeFrequencies frequencies = rope_frequencies(config(), positions());
+  rotated_ = 2 * static_cast<std::int64_t>(frequencies.radians_per_position.size());
+  for (std::int64_t position = 0; position < positions(); ++position) {
+    for (const float radians : frequencies.radians_per_position) {
+      const float angle = static_cast<float>(position) * radians;
+      cosines_.push_back(std::cos(angle) * static_cast<float>(frequencies.attention_factor));
+      sines_.push_back(std::sin(angle) * static_cast<float>(frequencies.attention_factor));
+    }
+  }
+}
+
+Decoder::~Decoder() = default;
+
+void Decoder::reset() {
+  std::fill(lengths_.begin(), lengths_.end(), 0);
+}
+
+std::int64_t Decoder::resident_weight_bytes() const {
+  std::int64_t bytes =
+      source_->resident_bytes() +
+      outer_.token_embedding.rows * row_bytes(outer_.token_embedding.format, config().hidden_size);
+  if (outer_.head.data != outer_.token_embedding.data)
+    bytes += outer_.head.rows * row_bytes(outer_.head.format, config().hidden_size);
+  return bytes;
+}
+
+// Checks all tokens before any state changes.
+void Decoder::place_tokens(std::span<const DecoderToken> tokens) {
+  std::vector<std::int64_t> lengths = lengths_;
+  tokens_.clear();
+  std::vector<std::size_t>& last = activations_->last_tokens;
+  std::vector<std::int64_t> place_of(lengths.size(), -1);
+  last.clear();
+  for (const DecoderToken& token : tokens) {
+    if (token.sequence < 0 || token.sequence >= cache_.shape().sequences)
+      throw Error(ErrorCode::kInvalidArgument, fmt::format("there is no sequence {}: the cache has {}",
+                                                           token.sequence, cache_.shape().sequences));
+    if (token.token < 0 || token.token >= config().vocab_size)
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("there is no token {}: the model has a vocabulary of {}", token.token,
+                              config().vocab_size));
+    std::int64_t& length = lengths[token.sequence];
+    if (length == positions())
+      throw Error(
+          ErrorCode::kInvalidArgument,
+          fmt::format("sequence {} has all the {} positions that its cache has", token.sequence, length));
+    if (place_of[token.sequence] < 0) {
+      place_of[token.sequence] = static_cast<std::int64_t>(last.size());
+      last.push_back(0);
+    }
+    last[place_of[token.sequence]] = tokens_.size();
+    tokens_.push_back({token.sequence, length++, token.token});
+  }
+  lengths_ = std::move(lengths);
+}
+
+void Decoder::embed() {
+  const std::int64_t width = config().hidden_size;
+  std::vector<float>& hidden = activations_->hidden;
+  hidden.resize(tokens_.size() * width);
+  std::vector<float> position(static_cast<std::size_t>(width));
+  for (std::size_t i = 0; i < tokens_.size(); ++i) {
+    float* row = hidden.data() + i * width;
+    widen_row(outer_.token_embedding, tokens_[i].id, row);
+    if (outer_.position_embedding.rows == 0) continue;
+    constexpr std::int64_t kOptOffset = 2;  // the first two rows stand for padding
+    widen_row(outer_.position_embedding, tokens_[i].position + kOptOffset, position.data());
+    for (std::int64_t k = 0; k < width; ++k) row[k] += position[k];
+  }
+}
+
+void Decoder::norm(const Norm& norm, const float* input, float* output) const {
+  const std::int64_t width = config().hidden_size;
+  const bool is_layer_norm = !norm.bias.empty();
+  double sum = 0, squares = 0;
+  if (is_layer_norm)
+    for (std::int64_t i = 0; i < width; ++i) sum += input[i];
+  const float mean = static_cast<float>(sum / static_cast<double>(width));
+  for (std::int64_t i = 0; i < width; ++i)
+    squares += static_cast<double>(input[i] - mean) * (input[i] - mean);
+  const auto scale =
+      static_cast<float>(1.0 / std::sqrt(squares / static_cast<double>(width) + config().norm_epsilon));
+  for (std::int64_t i = 0; i < width; ++i)
+    output[i] = (input[i] - mean) * scale * norm.weight[i] + (is_layer_norm ? norm.bias[i] : 0.0f);
+}
+
+void Decoder::product(const WeightMatrix& matrix, const std::vector<float>& bias,
+                      std::span<const float> input, std::vector<float>& output) {
+  const std::int64_t count = static_cast<std::int64_t>(input.size()) / matrix.columns;
+  output.resize(static_cast<std::size_t>(count * matrix.rows));
+  constexpr std::int64_t kRowsAtOnce = 16;  // so that threads write to cache lines of their own
+  team_.run(matrix.rows, kRowsAtOnce, [&](std::int64_t begin, std::int64_t end) {
+    multiply({input.data(), count, matrix, output.data(), matrix.rows, begin, end});
+    if (bias.empty()) return;
+    for (std::int64_t m = 0; m < count; ++m)
+      for (std::int64_t row = begin; row < end; ++row) output[m * matrix.rows + row] += bias[row];
+  });
+}
+
+// Pairs are (i, i + half), as transformers has them.
+void Decoder::rotate(float* heads, std::int64_t count, std::int64_t position) const {
+  const std::int64_t half = rotated_ / 2;
+  const float* cosines = cosines_.data() + position * half;
+  const float* sines = sines_.data() + position * half;
+  for (std::int64_t head = 0; head < count; ++head) {
+    float* left = heads + head * config().head_size;
+    float* right = left + half;
+    for (std::int64_t i = 0; i < half; ++i) {
+      const float x = left[i], y = right[i];
+      left[i] = x * cosines[i] - y * sines[i];
+      right[i] = y * cosines[i] + x * sines[i];
+    }
+  }
+}
+
+void Decoder::attend_head(std::int64_t layer, std::int64_t token, std::int64_t head,
+                          std::vector<float>& scores) {
+  const std::int64_t size = config().head_size;
+  const std::int64_t group = config().attention_heads / config().key_value_heads;
+  const KeyValueCache::Slot slot{layer, tokens_[token].sequence, head / group};
+  const std::int64_t seen = tokens_[token].position + 1;
+  const std::int64_t window = config().sliding_window;
+  const std::int64_t first = window > 0 && seen > window ? seen - window : 0;
+  const std::int64_t at = (token * config().attention_heads + head) * size;
+  scores.resize(static_cast<std::size_t>(seen - first));
+  cache_.scores(slot, first, seen - first, activations_->query.data() + at, scores.data());
+  softmax(scores.data(), seen - first);
+  cache_.combine(slot, first, seen - first, scores.data(), activations_->attended.data() + at);
+}
+
+void Decoder::attend(std::int64_t layer) {
+  Activations& a = *activations_;
+  const std::int64_t size = config().head_size, heads = config().attention_heads;
+  const float scale = 1.0f / std::sqrt(static_cast<float>(size));
+  for (std::size_t i = 0; i < tokens_.size(); ++i) {
+    float* key = a.key.data() + i * config().key_value_heads * size;
+    float* query = a.query.data() + i * heads * size;
+    if (rotated_ > 0) {
+      rotate(key, config().key_value_heads, tokens_[i].position);
+      rotate(query, heads, tokens_[i].position);
+    }
+    for (std::int64_t k = 0; k < heads * size; ++k) query[k] *= scale;
+    const float* value = a.value.data() + i * config().key_value_heads * size;
+    for (std::int64_t head = 0; head < config().key_value_heads; ++head)
+      cache_.write({layer, tokens_[i].sequence, head}, tokens_[i].position, key + head * size,
+                   value + head * size);
+  }
+  a.attended.resize(a.query.size());
+  team_.run(static_cast<std::int64_t>(tokens_.size()) * heads, 1, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<float> scores;
+    for (std::int64_t i = begin; i < end; ++i) attend_head(layer, i / heads, i % heads, scores);
+  });
+}
+
+void Decoder::run_layer(std::int64_t layer, const LayerMatrices& matrices) {
+  Activations& a = *activations_;
+  const LayerVectors& vectors = vectors_[layer];
+  const auto apply = [&](LayerMatrix matrix, const std::vector<float>& input, std::vector<float>& output) {
+    product(matrices[static_cast<int>(matrix)], vectors.biases[static_cast<int>(matrix)], input, output);
+  };
+  const auto normalize = [&](const Norm& weights) {
+    a.normed.resize(a.hidden.size());
+    for (std::size_t at = 0; at < a.hidden.size(); at += config().hidden_size)
+      norm(weights, a.hidden.data() + at, a.normed.data() + at);
+  };
+  normalize(vectors.attention_norm);
+  apply(LayerMatrix::kQuery, a.normed, a.query);
+  apply(LayerMatrix::kKey, a.normed, a.key);
+  apply(LayerMatrix::kValue, a.normed, a.value);
+  attend(layer);
+  apply(LayerMatrix::kOutput, a.attended, a.projected);
+  add(a.hidden, a.projected);
+
+  normalize(vectors.feed_forward_norm);
+  apply(LayerMatrix::kUp, a.normed, a.up);
+  if (matrices[static_cast<int>(LayerMatrix::kGate)].rows > 0) {
+    apply(LayerMatrix::kGate, a.normed, a.gate);
+    for (std::size_t i = 0; i < a.up.size(); ++i) a.up[i] *= activate(config().activation, a.gate[i]);
+  } else {
+    for (float& value : a.up) value = activate(config().activation, value);
+  }
+  apply(LayerMatrix::kDown, a.up, a.projected);
+  add(a.hidden, a.projected);
+}
+
+std::span<const float> Decoder::step(std::span<const DecoderToken> tokens) {
+  using Clock = std::chrono::steady_clock;
+  place_tokens(tokens);
+  embed();
+  for (std::int64_t layer = 0; layer < config().layers; ++layer) {
+    const auto asked = Clock::now();
+    const LayerMatrices& matrices = source_->acquire(layer);
+    const auto got = Clock::now();
+    run_layer(layer, matrices);
+    timings_[layer] = {asked.time_since_epoch(), got - asked, Clock::now() - got, source_->last_transfer()};
+  }
+  Activations& a = *activations_;
+  const std::int64_t width = config().hidden_size;
+  a.last.resize(a.last_tokens.size() * width);
+  for (std::size_t i = 0; i < a.last_tokens.size(); ++i) {
+    const float* hidden = a.hidden.data() + a.last_tokens[i] * width;
+    if (config().has_final_norm)
+      norm(outer_.final_norm, hidden, a.last.data() + i * width);
+    else
+      std::copy(hidden, hidden + width, a.last.data() + i * width);
+  }
+  product(outer_.head, {}, a.last, a.logits);
+  return a.logits;
+}
+
+}  // namespace deepscale

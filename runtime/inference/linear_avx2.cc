@@ -1,0 +1,60 @@
+// Compiled for AVX2, FMA and F16C where the compiler can (CMakeLists.txt); else without loops.
+#include "runtime/inference/linear_loops.h"
+
+#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#include <immintrin.h>
+
+namespace deepscale {
+
+namespace {
+
+struct Avx2 {
+  using Vector = __m256;
+  static constexpr int kWidth = 8;
+  static constexpr int kMostCount = 4;
+  static constexpr int kTileRows = 2;
+
+  static Vector broadcast(float value) { return _mm256_set1_ps(value); }
+  static Vector load(const float* data) { return _mm256_loadu_ps(data); }
+  static void store(float* data, Vector value) { _mm256_storeu_ps(data, value); }
+  static __m128i load_16_bytes(const void* data) {
+    return _mm_loadu_si128(static_cast<const __m128i*>(data));
+  }
+  static __m128i load_8_bytes(const void* data) { return _mm_loadl_epi64(static_cast<const __m128i*>(data)); }
+  static Vector load_bf16(const std::uint16_t* data) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_16_bytes(data)), 16));
+  }
+  static Vector load_fp16(const std::uint16_t* data) { return _mm256_cvtph_ps(load_16_bytes(data)); }
+  static Vector from_u8(__m128i bytes) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)); }
+  static Vector load_u8(const std::uint8_t* data) { return from_u8(load_8_bytes(data)); }
+  static Vector load_low_u4(const std::uint8_t* data) {
+    return from_u8(_mm_and_si128(load_8_bytes(data), _mm_set1_epi8(15)));
+  }
+  static Vector load_high_u4(const std::uint8_t* data) {
+    return from_u8(_mm_and_si128(_mm_srli_epi16(load_8_bytes(data), 4), _mm_set1_epi8(15)));
+  }
+  static Vector multiply_add(Vector left, Vector right, Vector sum) {
+    return _mm256_fmadd_ps(left, right, sum);
+  }
+  static float sum(Vector value) {
+    __m128 half = _mm_add_ps(_mm256_castps256_ps128(value), _mm256_extractf128_ps(value, 1));
+    half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+  }
+};
+
+}  // namespace
+
+const LinearLoops* avx2_linear_loops() {
+  static constexpr LinearLoops kLoops{Linear<Avx2>::multiply, Linear<Avx2>::widen_row};
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &kLoops : nullptr;
+}
+
+}  // namespace deepscale
+#else
+namespace deepscale {
+const LinearLoops* avx2_linear_loops() {
+  return nullptr;
+}
+}  // namespace deepscale
+#endif

@@ -1,0 +1,60 @@
+// Compiled for AVX-512 where the compiler can (CMakeLists.txt); else without loops.
+#include "runtime/inference/linear_loops.h"
+
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+#include <immintrin.h>
+
+namespace deepscale {
+
+namespace {
+
+struct Avx512 {
+  using Vector = __m512;
+  static constexpr int kWidth = 16;
+  static constexpr int kMostCount = 8;
+  static constexpr int kTileRows = 2;
+
+  static Vector broadcast(float value) { return _mm512_set1_ps(value); }
+  static Vector load(const float* data) { return _mm512_loadu_ps(data); }
+  static void store(float* data, Vector value) { _mm512_storeu_ps(data, value); }
+  static __m256i load_32_bytes(const void* data) {
+    return _mm256_loadu_si256(static_cast<const __m256i*>(data));
+  }
+  static __m128i load_16_bytes(const void* data) {
+    return _mm_loadu_si128(static_cast<const __m128i*>(data));
+  }
+  static Vector load_bf16(const std::uint16_t* data) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load_32_bytes(data)), 16));
+  }
+  static Vector load_fp16(const std::uint16_t* data) { return _mm512_cvtph_ps(load_32_bytes(data)); }
+  static Vector from_u8(__m128i bytes) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)); }
+  static Vector load_u8(const std::uint8_t* data) { return from_u8(load_16_bytes(data)); }
+  static Vector load_low_u4(const std::uint8_t* data) {
+    return from_u8(_mm_and_si128(load_16_bytes(data), _mm_set1_epi8(15)));
+  }
+  static Vector load_high_u4(const std::uint8_t* data) {
+    return from_u8(_mm_and_si128(_mm_srli_epi16(load_16_bytes(data), 4), _mm_set1_epi8(15)));
+  }
+  static Vector multiply_add(Vector left, Vector right, Vector sum) {
+    return _mm512_fmadd_ps(left, right, sum);
+  }
+  static float sum(Vector value) { return _mm512_reduce_add_ps(value); }
+};
+
+}  // namespace
+
+const LinearLoops* avx512_linear_loops() {
+  static constexpr LinearLoops kLoops{Linear<Avx512>::multiply, Linear<Avx512>::widen_row};
+  const bool supported = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                         __builtin_cpu_supports("avx512vl");
+  return supported ? &kLoops : nullptr;
+}
+
+}  // namespace deepscale
+#else
+namespace deepscale {
+const LinearLoops* avx512_linear_loops() {
+  return nullptr;
+}
+}  // namespace deepscale
+#endif

@@ -1,0 +1,34 @@
+#include "comm/base/half.h"
+#include "runtime/inference/linear_loops.h"
+
+namespace deepscale {
+
+namespace {
+
+// Vectors of one float, which leaves the use of registers to the compiler.
+struct Portable {
+  using Vector = float;
+  static constexpr int kWidth = 1;
+  static constexpr int kMostCount = 4;
+  static constexpr int kTileRows = 2;
+
+  static Vector broadcast(float value) { return value; }
+  static Vector load(const float* data) { return *data; }
+  static void store(float* data, Vector value) { *data = value; }
+  static Vector load_bf16(const std::uint16_t* data) { return bf16_to_float(*data); }
+  static Vector load_fp16(const std::uint16_t* data) { return fp16_to_float(*data); }
+  static Vector load_u8(const std::uint8_t* data) { return static_cast<float>(*data); }
+  static Vector load_low_u4(const std::uint8_t* data) { return static_cast<float>(*data & 15); }
+  static Vector load_high_u4(const std::uint8_t* data) { return static_cast<float>(*data >> 4); }
+  static Vector multiply_add(Vector left, Vector right, Vector sum) { return left * right + sum; }
+  static float sum(Vector value) { return value; }
+};
+
+}  // namespace
+
+const LinearLoops& portable_linear_loops() {
+  static constexpr LinearLoops kLoops{Linear<Portable>::multiply, Linear<Portable>::widen_row};
+  return kLoops;
+}
+
+}  // namespace deepscale

@@ -1,0 +1,93 @@
+// The layers that the models are made of, as ordinary torch::nn modules whose parameters have the names that
+// Hugging Face gives them.
+//
+// A new layer's parameters have memory but no values: load them (pretrained.h) or initialise them
+// (initialize_weights()). Shapes are [batch, sequence, features] unless said otherwise. Not for several
+// threads at once. Failures are LibTorch's.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <torch/nn/module.h>
+
+#include <cstdint>
+
+#include "runtime/pretrained/model_config.h"
+
+namespace deepscale {
+
+// input * weight^T + bias.
+class Linear : public torch::nn::Module {
+ public:
+  struct Options {
+    std::int64_t inputs = 0;
+    std::int64_t outputs = 0;
+    bool has_bias = true;
+    bool is_input_major = false;  // weight is [inputs, outputs], as GPT-2's files have it
+  };
+  explicit Linear(const Options& options);
+  at::Tensor forward(const at::Tensor& input);
+
+  const Options& options() const { return options_; }
+
+  at::Tensor weight;  // [outputs, inputs], or [inputs, outputs]
+  at::Tensor bias;    // [outputs]; undefined without one
+
+ private:
+  Options options_;
+};
+
+class Embedding : public torch::nn::Module {
+ public:
+  // A row of padding gets no gradient; -1: there is none.
+  Embedding(std::int64_t rows, std::int64_t size, std::int64_t padding_row = -1);
+  at::Tensor forward(const at::Tensor& indices);
+  // Scores of all rows, for a head that is tied to its embedding: hidden * weight^T.
+  at::Tensor scores(const at::Tensor& hidden);
+
+  at::Tensor weight;  // [rows, size]
+
+ private:
+  std::int64_t padding_row_;
+};
+
+class LayerNorm : public torch::nn::Module {
+ public:
+  LayerNorm(std::int64_t size, double epsilon);
+  at::Tensor forward(const at::Tensor& input);
+
+  at::Tensor weight, bias;  // [size]
+
+ private:
+  double epsilon_;
+};
+
+// Root mean square norm (Zhang and Sennrich, 2019), computed in fp32.
+class RmsNorm : public torch::nn::Module {
+ public:
+  RmsNorm(std::int64_t size, double epsilon);
+  at::Tensor forward(const at::Tensor& input);
+
+  at::Tensor weight;  // [size]
+
+ private:
+  double epsilon_;
+};
+
+at::Tensor activate(const at::Tensor& input, Activation activation);
+at::Tensor drop(const at::Tensor& input, double probability, bool is_training);
+
+// [batch, sequence, heads * size] -> [batch, heads, sequence, size], and back.
+at::Tensor split_heads(const at::Tensor& input, std::int64_t heads);
+at::Tensor merge_heads(const at::Tensor& input);
+
+// What attends to what.
+struct AttentionOptions {
+  at::Tensor allowed;  // bool, broadcast to [batch, heads, queries, keys]; undefined: all
+  bool is_causal = false;
+  double dropout = 0.0;
+};
+// All three [batch, heads, sequence, size]; keys and values may have fewer heads, which then serve groups.
+at::Tensor attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                  const AttentionOptions& options);
+
+}  // namespace deepscale
