@@ -5,11 +5,11 @@
 #include <filesystem>
 #include <fstream>
 
+#include "comm/base/dynamic_library.h"
 #include "launcher/job/file_path.h"
 #include "launcher/job/machine.h"
 #include "launcher/job/program_search.h"
 #include "launcher/report/build_facts.h"
-#include "launcher/report/dynamic_library.h"
 #include "launcher/report/gpu_facts.h"
 #include "launcher/report/python_facts.h"
 #include "launcher/report/system_facts.h"
