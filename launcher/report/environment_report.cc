@@ -4,6 +4,7 @@
 
 #include <fstream>
 
+#include "comm/base/dynamic_library.h"
 #include "launcher/job/file_path.h"
 #include "launcher/job/machine.h"
 #include "launcher/job/program_search.h"
