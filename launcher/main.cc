@@ -10,6 +10,7 @@
 #include "launcher/report/build_facts.h"
 #include "launcher/report/environment_report.h"
 #include "launcher/run/launch.h"
+#include "launcher/run/replace_process.h"
 
 namespace deepscale {
 namespace {
@@ -23,6 +24,8 @@ int run(const std::vector<std::string>& arguments) {
       return launch(command.job);
     case Command::Action::kReport:
       return print_environment_report(command.json_report);
+    case Command::Action::kModel:
+      return run_in_place("deepscale-model", command.model_arguments);
     case Command::Action::kLaunchHelp:
       fmt::print("{}", launch_help());
       return 0;

@@ -2,6 +2,7 @@
 //
 //   deepscale [launch] [options] program [arguments]
 //   deepscale report [--json]
+//   deepscale estimate | zero_to_fp32 [arguments of deepscale-model]
 //   deepscale --help | --version
 //
 // Options end at the program: whatever stands behind it belongs to it, untouched. Their names are
@@ -19,10 +20,11 @@
 namespace deepscale {
 
 struct Command {
-  enum class Action { kLaunch, kReport, kLaunchHelp, kReportHelp, kVersion };
+  enum class Action { kLaunch, kReport, kModel, kLaunchHelp, kReportHelp, kVersion };
   Action action = Action::kLaunch;
-  JobSpec job;               // with kLaunch
-  bool json_report = false;  // with kReport
+  JobSpec job;                               // with kLaunch
+  bool json_report = false;                  // with kReport
+  std::vector<std::string> model_arguments;  // with kModel: what deepscale-model gets
 };
 
 // `arguments` without the program's own name, in UTF-8.

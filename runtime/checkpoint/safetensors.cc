@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <boost/crc.hpp>
 #include <cerrno>
 #include <cstring>
 #include <limits>
@@ -12,6 +11,7 @@
 #include <optional>
 
 #include "comm/base/error.h"
+#include "runtime/checkpoint/crc32.h"
 #include "runtime/checkpoint/durable_file.h"
 
 namespace deepscale {
@@ -24,9 +24,8 @@ constexpr const char* kMetadata = "__metadata__";
 constexpr const char* kChecksumPrefix = "crc32:";
 
 std::string checksum_of(const void* data, std::int64_t bytes) {
-  boost::crc_32_type crc;
-  crc.process_bytes(data, static_cast<std::size_t>(bytes));
-  return fmt::format("{:08x}", crc.checksum());
+  static const Crc32 crc(Crc32::kIeee);
+  return fmt::format("{:08x}", crc.of(data, static_cast<std::size_t>(bytes)));
 }
 
 // Bytes of a tensor; nothing when a size is negative or they do not fit into 63 bits.
@@ -66,6 +65,14 @@ std::int64_t stored_element_size(const std::string& dtype) {
   throw Error(ErrorCode::kUnsupported, fmt::format("safetensors: no tensors of type {} here", dtype));
 }
 
+std::string safetensors_prefix(std::string header) {
+  header.append((8 - header.size() % 8) % 8, ' ');  // the bytes of the tensors are aligned
+  const std::uint64_t length = header.size();
+  std::string prefix(8, '\0');
+  for (std::size_t i = 0; i < 8; ++i) prefix[i] = static_cast<char>(length >> (8 * i));
+  return prefix + header;
+}
+
 void write_safetensors(const std::filesystem::path& path, const std::vector<StoredTensor>& tensors) {
   Json header = Json::object();
   Json metadata = Json::object();
@@ -79,15 +86,10 @@ void write_safetensors(const std::filesystem::path& path, const std::vector<Stor
     offset += sizes.back();
   }
   header[kMetadata] = metadata;
-  std::string text = header.dump();
-  text.append((8 - text.size() % 8) % 8, ' ');  // the bytes of the tensors are aligned
+  const std::string prefix = safetensors_prefix(header.dump());
 
   DurableFile file(path);
-  const std::uint64_t length = text.size();
-  char prefix[8];
-  for (int i = 0; i < 8; ++i) prefix[i] = static_cast<char>(length >> (8 * i));
-  file.write(prefix, sizeof prefix);
-  file.write(text.data(), text.size());
+  file.write(prefix.data(), prefix.size());
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     file.write(tensors[i].data, static_cast<std::size_t>(sizes[i]));
   }

@@ -29,6 +29,9 @@ struct StoredTensor {
 // Bytes of one element; Error(kUnsupported) for a name that is not among those above.
 std::int64_t stored_element_size(const std::string& dtype);
 
+// What stands before the bytes of the tensors: the header's length, the header, padded to a multiple of 8.
+std::string safetensors_prefix(std::string header);
+
 // Writes the file and waits until it is on the disk. Whoever needs atomicity writes under another name.
 void write_safetensors(const std::filesystem::path& path, const std::vector<StoredTensor>& tensors);
 
