@@ -12,6 +12,7 @@
 #include "launcher/report/build_facts.h"
 #include "launcher/report/environment_report.h"
 #include "launcher/run/launch.h"
+#include "launcher/run/replace_process.h"
 
 namespace deepscale {
 namespace {
@@ -30,6 +31,8 @@ int run(const std::vector<std::string>& arguments) {
     case Command::Action::kBenchHelp:
       fmt::print("{}", bench_help());
       return 0;
+    case Command::Action::kModel:
+      return run_in_place("deepscale-model", command.model_arguments);
     case Command::Action::kLaunchHelp:
       fmt::print("{}", launch_help());
       return 0;

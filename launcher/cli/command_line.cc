@@ -198,6 +198,8 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   const std::string first = arguments.empty() ? "" : arguments.front();
   if (first == "report") return parse_report({arguments.begin() + 1, arguments.end()});
   if (first == "bench") return parse_bench({arguments.begin() + 1, arguments.end()});
+  if (first == "estimate" || first == "zero_to_fp32")
+    return {.action = Command::Action::kModel, .model_arguments = arguments};
   if (first == "launch") return parse_launch({arguments.begin() + 1, arguments.end()});
   return parse_launch(arguments);
 }
@@ -207,6 +209,8 @@ std::string launch_help() {
       "Usage: deepscale [launch] [options] program [arguments]\n"
       "       deepscale report [--json]      what this machine and build have, and what is missing\n"
       "       deepscale bench comm [options]  how fast ranks exchange data here\n"
+      "       deepscale estimate --model DIR --num_gpus N     the memory that training a model needs\n"
+      "       deepscale zero_to_fp32 CHECKPOINT_DIR OUTPUT    a checkpoint as transformers loads it\n"
       "       deepscale --version\n\n"
       "Starts the ranks of a distributed job, watches them, and ends them all when one fails.\n"
       "A program ending in .py runs under python; options end at the program; '-' and '_' are alike.\n";

@@ -3,6 +3,7 @@
 //   deepscale [launch] [options] program [arguments]
 //   deepscale report [--json]
 //   deepscale bench comm [options]
+//   deepscale estimate | zero_to_fp32 [arguments of deepscale-model]
 //   deepscale --help | --version
 //
 // Options end at the program: whatever stands behind it belongs to it, untouched. Their names are
@@ -21,12 +22,13 @@
 namespace deepscale {
 
 struct Command {
-  enum class Action { kLaunch, kReport, kBench, kLaunchHelp, kReportHelp, kBenchHelp, kVersion };
+  enum class Action { kLaunch, kReport, kBench, kModel, kLaunchHelp, kReportHelp, kBenchHelp, kVersion };
   Action action = Action::kLaunch;
   JobSpec job;               // with kLaunch
   bool json_report = false;  // with kReport
   CommBenchSpec bench;       // with kBench
   std::vector<std::string> bench_words;
+  std::vector<std::string> model_arguments;  // with kModel: what deepscale-model gets
 };
 
 // `arguments` without the program's own name, in UTF-8.

@@ -4,9 +4,9 @@
 
 #include <filesystem>
 
+#include "comm/base/dynamic_library.h"
 #include "launcher/job/file_path.h"
 #include "launcher/report/build_facts.h"
-#include "launcher/report/dynamic_library.h"
 #include "launcher/report/system_facts.h"
 
 namespace deepscale {

@@ -19,6 +19,7 @@ void replace_file(const std::filesystem::path& path, std::string_view text) {
   if (failure) {
     throw Error(ErrorCode::kSystem, fmt::format("cannot replace {}: {}", path.string(), failure.message()));
   }
+  flush_folder(path.parent_path());
 }
 
 }  // namespace deepscale

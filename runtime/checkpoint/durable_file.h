@@ -32,4 +32,7 @@ class DurableFile {
 // The file has the new text or, whatever happens, still the old one: written beside it, then renamed over it.
 void replace_file(const std::filesystem::path& path, std::string_view text);
 
+// What was created, renamed or removed in the folder is on the disk. Nothing where a system has no such call.
+void flush_folder(const std::filesystem::path& folder);
+
 }  // namespace deepscale

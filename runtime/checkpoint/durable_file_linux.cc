@@ -40,4 +40,15 @@ void DurableFile::finish() {
   if (::fsync(static_cast<int>(handle_)) != 0) fail("flush");
 }
 
+void flush_folder(const std::filesystem::path& folder) {
+  const std::filesystem::path path = folder.empty() ? "." : folder;
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const bool flushed = descriptor >= 0 && ::fsync(descriptor) == 0;
+  const int error = errno;
+  if (descriptor >= 0) ::close(descriptor);
+  if (flushed || error == EINVAL) return;  // EINVAL: this file system knows no such thing
+  throw Error(ErrorCode::kSystem,
+              fmt::format("cannot flush the folder {}: {}", path.string(), std::strerror(error)));
+}
+
 }  // namespace deepscale

@@ -48,4 +48,6 @@ void DurableFile::finish() {
   if (FlushFileBuffers(as_handle(handle_)) == 0) fail("flush");
 }
 
+void flush_folder(const std::filesystem::path&) {}
+
 }  // namespace deepscale

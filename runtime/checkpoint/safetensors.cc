@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <boost/crc.hpp>
 #include <cerrno>
 #include <cstring>
 #include <limits>
@@ -12,6 +11,7 @@
 #include <optional>
 
 #include "comm/base/error.h"
+#include "runtime/checkpoint/crc32.h"
 
 namespace deepscale {
 namespace {
@@ -23,9 +23,8 @@ constexpr const char* kMetadata = "__metadata__";
 constexpr const char* kChecksumPrefix = "crc32:";
 
 std::string checksum_of(const void* data, std::int64_t bytes) {
-  boost::crc_32_type crc;
-  crc.process_bytes(data, static_cast<std::size_t>(bytes));
-  return fmt::format("{:08x}", crc.checksum());
+  static const Crc32 crc(Crc32::kIeee);
+  return fmt::format("{:08x}", crc.of(data, static_cast<std::size_t>(bytes)));
 }
 
 // Bytes of a tensor; nothing when a size is negative, the bits do not fit into 63 or fill no whole bytes.
@@ -68,6 +67,23 @@ std::int64_t stored_element_bits(const std::string& dtype) {
   throw Error(ErrorCode::kUnsupported, fmt::format("safetensors: no tensors of type {} here", dtype));
 }
 
+std::int64_t stored_bytes(const std::string& dtype, const std::vector<std::int64_t>& shape) {
+  if (const std::optional<std::int64_t> bytes = bytes_of(dtype, shape)) return *bytes;
+  throw Error(
+      ErrorCode::kInvalidArgument,
+      fmt::format(
+          "safetensors: a tensor of type {} cannot have this shape: its bytes are too many, or not whole",
+          dtype));
+}
+
+std::string safetensors_prefix(std::string header) {
+  header.append((8 - header.size() % 8) % 8, ' ');  // the bytes of the tensors are aligned
+  const std::uint64_t length = header.size();
+  std::string prefix(8, '\0');
+  for (std::size_t i = 0; i < 8; ++i) prefix[i] = static_cast<char>(length >> (8 * i));
+  return prefix + header;
+}
+
 void write_safetensors(const std::filesystem::path& path, const std::vector<StoredTensor>& tensors) {
   std::map<std::string, std::string> checksums;
   for (const StoredTensor& tensor : tensors) {
@@ -92,14 +108,9 @@ SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path,
     offset += sizes_.back();
   }
   header[kMetadata] = metadata;
-  std::string text = header.dump();
-  text.append((8 - text.size() % 8) % 8, ' ');  // the bytes of the tensors are aligned
+  const std::string prefix = safetensors_prefix(header.dump());
 
-  const std::uint64_t length = text.size();
-  char prefix[8];
-  for (int i = 0; i < 8; ++i) prefix[i] = static_cast<char>(length >> (8 * i));
-  file_.write(prefix, sizeof prefix);
-  file_.write(text.data(), text.size());
+  file_.write(prefix.data(), prefix.size());
 }
 
 void SafetensorsWriter::append(const void* data) {

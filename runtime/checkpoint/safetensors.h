@@ -31,6 +31,11 @@ struct StoredTensor {
 
 // Bits of one element; Error(kUnsupported) for a name that the format does not have.
 std::int64_t stored_element_bits(const std::string& dtype);
+// Bytes of a tensor; Error(kInvalidArgument) where they do not fit into 63 bits or are not whole.
+std::int64_t stored_bytes(const std::string& dtype, const std::vector<std::int64_t>& shape);
+
+// What stands before the bytes of the tensors: the header's length, the header, padded to a multiple of 8.
+std::string safetensors_prefix(std::string header);
 
 // Writes the file and waits until it is on the disk. Whoever needs atomicity writes under another name.
 void write_safetensors(const std::filesystem::path& path, const std::vector<StoredTensor>& tensors);

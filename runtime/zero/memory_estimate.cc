@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+
 #include "comm/base/error.h"
 
 namespace deepscale {
@@ -45,6 +47,21 @@ ModelStateBytes estimate_model_states(const ModelStateOptions& options) {
   return {.parameters = part_from_stage(3) * parameter_size,
           .gradients = part_from_stage(2) * gradient_size,
           .optimizer_state = part_from_stage(1) * fp32_size * fp32_values};
+}
+
+PlacedBytes place_model_states(const ModelStateOptions& options, const PlacementOptions& placement) {
+  const ModelStateBytes states = estimate_model_states(options);
+  PlacedBytes placed = {.device = states.gradients};
+  const bool optimizer_is_away = placement.offload_optimizer && options.stage >= 1;
+  (optimizer_is_away ? placed.host : placed.device) += states.optimizer_state;
+  const bool parameters_are_away = placement.offload_parameters && options.stage == 3;
+  (parameters_are_away ? placed.host : placed.device) += states.parameters;
+  if (options.stage == 3 && options.world_size > 1) {
+    const std::int64_t gathered =
+        std::min(options.parameter_numel, std::max(placement.max_live_numel, placement.largest_layer_numel));
+    placed.device += gathered * static_cast<std::int64_t>(size_of(options.dtype));
+  }
+  return placed;
 }
 
 }  // namespace deepscale

@@ -40,4 +40,21 @@ struct ModelStateBytes {
 // 0..3, a world size below 1, a negative count or a type that is not floating-point.
 ModelStateBytes estimate_model_states(const ModelStateOptions& options);
 
+// Where they lie: on the rank's device (without one, in the host's memory) and offloaded.
+struct PlacementOptions {
+  bool offload_optimizer = false;               // masters and moments
+  bool offload_parameters = false;              // the shards of stage 3
+  std::int64_t max_live_numel = 1'000'000'000;  // gathered at a time at stage 3, at most
+  std::int64_t largest_layer_numel = 0;         // what one operator needs is gathered in any case
+};
+
+struct PlacedBytes {
+  std::int64_t device = 0;
+  std::int64_t host = 0;
+};
+
+// Of one rank; stage 3's device bytes include what is gathered when the most is. Offloading changes nothing
+// at stage 0, and offload_parameters nothing below stage 3. Errors as above.
+PlacedBytes place_model_states(const ModelStateOptions& options, const PlacementOptions& placement);
+
 }  // namespace deepscale

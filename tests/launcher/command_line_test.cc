@@ -35,6 +35,9 @@ TEST(CommandLine, ADoubleDashEndsTheOptions) {
 TEST(CommandLine, ASubcommandIsOptional) {
   EXPECT_EQ(parse({"cifar10", "--deepscale"}).program, "cifar10");
   EXPECT_EQ(parse({"launch", "launch"}).program, "launch");
+  EXPECT_EQ(parse_command_line({"estimate", "--model", "m"}).action, Action::kModel);
+  EXPECT_EQ(parse_command_line({"zero_to_fp32", "a", "b"}).model_arguments,
+            (std::vector<std::string>{"zero_to_fp32", "a", "b"}));
   EXPECT_EQ(parse_command_line({"report", "--json"}).json_report, true);
   EXPECT_EQ(parse_command_line({"report"}).action, Action::kReport);
   EXPECT_EQ(parse_command_line({"--version"}).action, Action::kVersion);

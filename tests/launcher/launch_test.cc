@@ -207,6 +207,11 @@ TEST(Launch, RefusesWhatThisVersionCannotDo) {
 }
 
 TEST(Launch, ReportAndHelpAndVersion) {
+  // Another program of ours, which works with models.
+  const auto estimate = run_launcher({"estimate", "--help"});
+  EXPECT_EQ(estimate.exit_code, 0) << estimate.error;
+  EXPECT_THAT(estimate.out, HasSubstr("--num_gpus"));
+  EXPECT_EQ(run_launcher({"zero_to_fp32", "one folder"}).exit_code, 2);
   const auto report = run_launcher({"report"});
   EXPECT_EQ(report.exit_code, 0);
   EXPECT_THAT(report.out, AllOf(HasSubstr("op name ................ installed .. compatible"),

@@ -1,0 +1,174 @@
+#include "runtime/checkpoint/checkpoint_saver.h"
+
+#include <fmt/core.h>
+
+#include <cstring>
+#include <fstream>
+#include <utility>
+
+#include "comm/base/error.h"
+#include "runtime/checkpoint/durable_file.h"
+#include "runtime/checkpoint/safetensors.h"
+
+namespace deepscale {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr auto kLookAgain = std::chrono::milliseconds(5);
+
+std::size_t bytes_of(const TensorToSave& tensor) {
+  return static_cast<std::size_t>(stored_bytes(tensor.dtype, tensor.shape));
+}
+
+void copy_shared_tensors(std::vector<TensorToSave>& tensors) {
+  for (TensorToSave& tensor : tensors) {
+    if (!tensor.is_shared) continue;
+    const std::size_t bytes = bytes_of(tensor);
+    std::shared_ptr<char[]> copy(new char[bytes]);
+    if (bytes > 0) std::memcpy(copy.get(), tensor.data.get(), bytes);
+    tensor.data = std::shared_ptr<const void>(copy, copy.get());
+  }
+}
+
+fs::path failure_note(const fs::path& file) {
+  fs::path note = file;
+  return note += ".failed";
+}
+
+void write_part(const CheckpointPart& part) {
+  const fs::path folder = part.directory / part.tag;
+  const fs::path file = folder / checkpoint_file_name(part.id, part.rank);
+  fs::path working = file;
+  working += ".incomplete";
+  std::error_code failure;
+  fs::create_directories(folder, failure);
+  if (failure) {
+    throw Error(ErrorCode::kSystem, fmt::format("cannot save a checkpoint: cannot make the folder {}: {}",
+                                                folder.string(), failure.message()));
+  }
+  std::vector<StoredTensor> stored;
+  for (const TensorToSave& tensor : part.tensors)
+    stored.push_back({tensor.name, tensor.dtype, tensor.shape, tensor.data.get()});
+  try {
+    write_safetensors(working, stored);
+    fs::rename(working, file, failure);
+    if (failure) {
+      throw Error(ErrorCode::kSystem, fmt::format("cannot rename {} to {}: {}", working.string(),
+                                                  file.string(), failure.message()));
+    }
+    flush_folder(folder);
+  } catch (const std::exception& error) {
+    fs::remove(working, failure);
+    if (part.rank != 0) std::ofstream(failure_note(file)) << error.what();
+    throw;
+  }
+}
+
+std::string first_line_of(const fs::path& path) {
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  return line;
+}
+
+}  // namespace
+
+CheckpointSaver::~CheckpointSaver() {
+  if (thread_.joinable()) thread_.join();
+}
+
+void CheckpointSaver::enter(State state) {
+  const std::lock_guard lock(mutex_);
+  state_ = state;
+  changed_.notify_all();
+}
+
+void CheckpointSaver::start(CheckpointPart part) {
+  wait();
+  if (thread_.joinable()) thread_.join();
+  {
+    const std::lock_guard lock(mutex_);
+    state_ = State::kCopying;
+    given_up_.clear();
+  }
+  thread_ = std::thread([this, moved = std::move(part)]() mutable { run(std::move(moved)); });
+}
+
+void CheckpointSaver::run(CheckpointPart part) {
+  try {
+    copy_shared_tensors(part.tensors);
+    enter(State::kWriting);
+    write_part(part);
+    part.tensors.clear();
+    enter(State::kCommitting);
+    if (part.index) {
+      await_files(part);
+      commit_checkpoint(part.directory, part.tag, *part.index);
+      if (part.keep_last > 0) keep_last_checkpoints(part.directory, part.tag, part.keep_last);
+    }
+  } catch (const std::exception&) {
+    const std::lock_guard lock(mutex_);
+    failure_ = std::current_exception();
+  }
+  enter(State::kIdle);
+}
+
+void CheckpointSaver::await_files(const CheckpointPart& part) {
+  const fs::path folder = part.directory / part.tag;
+  const auto deadline = std::chrono::steady_clock::now() + part.patience;
+  for (const std::string& name : part.index->files) {
+    const fs::path file = folder / name;
+    std::error_code ignored;
+    while (!fs::exists(file, ignored)) {
+      const fs::path note = failure_note(file);
+      if (fs::exists(note, ignored)) {
+        const std::string reason = first_line_of(note);
+        fs::remove(note, ignored);
+        throw Error(ErrorCode::kAborted,
+                    fmt::format("saving a checkpoint failed on another rank: {}", reason));
+      }
+      std::unique_lock lock(mutex_);
+      if (!given_up_.empty()) throw Error(ErrorCode::kAborted, given_up_);
+      if (std::chrono::steady_clock::now() > deadline) {
+        throw Error(ErrorCode::kTimeout, fmt::format("saving a checkpoint: {} of another rank did not come "
+                                                     "within {} s; do all ranks see this folder?",
+                                                     file.string(), part.patience.count() / 1000));
+      }
+      changed_.wait_for(lock, kLookAgain);
+    }
+  }
+}
+
+bool CheckpointSaver::is_busy() const {
+  const std::lock_guard lock(mutex_);
+  return state_ != State::kIdle;
+}
+
+// States follow one another in the order of their values, and end in kIdle.
+void CheckpointSaver::wait_until_past(State state) {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return state_ == State::kIdle || state_ > state; });
+  if (state_ == State::kIdle && failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
+}
+
+void CheckpointSaver::wait_for_copy() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return state_ != State::kCopying; });
+}
+
+void CheckpointSaver::wait_for_write() {
+  wait_until_past(State::kWriting);
+}
+
+void CheckpointSaver::wait() {
+  wait_until_past(State::kCommitting);
+}
+
+void CheckpointSaver::give_up(const std::string& reason) {
+  const std::lock_guard lock(mutex_);
+  given_up_ = reason;
+  changed_.notify_all();
+}
+
+}  // namespace deepscale

@@ -1,0 +1,91 @@
+// A disk that is full, and one that may not be written to, leave the former checkpoint and say which file it
+// was. Needs the right to mount a file system.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "tests/refusal.h"
+#include "tests/runtime/saved_versions.h"
+#include "tests/temporary_folder.h"
+
+namespace deepscale::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+// A small file system in memory, which goes with the object.
+class SmallDisk {
+ public:
+  SmallDisk() : is_mounted_(::mount("none", folder_.path().c_str(), "tmpfs", 0, "size=160k") == 0) {}
+  ~SmallDisk() {
+    if (is_mounted_) ::umount(folder_.path().c_str());
+  }
+  bool is_mounted() const { return is_mounted_; }
+  bool make_read_only() const {
+    return ::mount("none", folder_.path().c_str(), "tmpfs", MS_REMOUNT | MS_RDONLY, "size=160k") == 0;
+  }
+  const std::filesystem::path& path() const { return folder_.path(); }
+
+ private:
+  const TemporaryFolder folder_;
+  const bool is_mounted_;
+};
+
+std::vector<Refusal> failures_of_saving(const std::filesystem::path& directory, std::int64_t version) {
+  CheckpointSaver savers[kSavingRanks];
+  for (int rank = 0; rank < kSavingRanks; ++rank)
+    savers[rank].start(part_of_version(directory, "v" + std::to_string(version), version, rank));
+  for (int rank = 0; rank < kSavingRanks; ++rank) {
+    try {
+      savers[rank].wait_for_write();
+    } catch (const Error& error) {
+      savers[0].give_up("a rank failed");
+      std::vector<Refusal> failures = {{error.code(), error.what()}};
+      for (CheckpointSaver& saver : savers) {
+        try {
+          saver.wait();
+        } catch (const Error& another) {
+          failures.push_back({another.code(), another.what()});
+        }
+      }
+      return failures;
+    }
+  }
+  savers[0].wait();
+  return {};
+}
+
+TEST(CheckpointOnAFullDisk, LeavesTheFormerOne) {
+  const SmallDisk disk;
+  if (!disk.is_mounted()) GTEST_SKIP() << "cannot mount a tmpfs: " << std::strerror(errno);
+  ASSERT_TRUE(failures_of_saving(disk.path(), 1).empty());  // 60 KB
+  ASSERT_TRUE(failures_of_saving(disk.path(), 2).empty());
+  const std::vector<Refusal> failures = failures_of_saving(disk.path(), 3);
+  ASSERT_FALSE(failures.empty());
+  EXPECT_EQ(failures[0].code, ErrorCode::kSystem);
+  EXPECT_THAT(failures[0].message, HasSubstr(disk.path().string()));
+  EXPECT_THAT(failures[0].message, HasSubstr("No space left on device"));
+  EXPECT_EQ(latest_version(disk.path()), 2);
+  std::filesystem::remove_all(disk.path() / "v3");
+  std::filesystem::remove_all(disk.path() / "v1");
+  EXPECT_TRUE(failures_of_saving(disk.path(), 4).empty()) << "there is room again";
+  EXPECT_EQ(latest_version(disk.path()), 4);
+}
+
+TEST(CheckpointOnAReadOnlyDisk, SaysSo) {
+  const SmallDisk disk;
+  if (!disk.is_mounted()) GTEST_SKIP() << "cannot mount a tmpfs: " << std::strerror(errno);
+  ASSERT_TRUE(failures_of_saving(disk.path(), 1).empty());
+  ASSERT_TRUE(disk.make_read_only());
+  const std::vector<Refusal> failures = failures_of_saving(disk.path(), 2);
+  ASSERT_FALSE(failures.empty());
+  EXPECT_THAT(failures[0].message, HasSubstr("Read-only file system"));
+  EXPECT_THAT(failures[0].message, HasSubstr(disk.path().string()));
+  EXPECT_EQ(latest_version(disk.path()), 1);
+}
+
+}  // namespace
+}  // namespace deepscale::testing

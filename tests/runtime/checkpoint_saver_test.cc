@@ -1,0 +1,119 @@
+// Saving beside training: what is saved is what was there at start(), failures come out with the file's name
+// and leave the former checkpoint, and only the last checkpoints stay.
+#include "runtime/checkpoint/checkpoint_saver.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <numeric>
+#include <set>
+
+#include "runtime/checkpoint/saved_pieces.h"
+#include "tests/refusal.h"
+#include "tests/runtime/saved_versions.h"
+#include "tests/temporary_folder.h"
+
+namespace deepscale::testing {
+namespace {
+
+using ::testing::HasSubstr;
+namespace fs = std::filesystem;
+
+void save_version(const fs::path& directory, const std::string& tag, std::int64_t version, int keep = 0) {
+  CheckpointSaver savers[kSavingRanks];
+  for (int rank = 0; rank < kSavingRanks; ++rank) {
+    CheckpointPart part = part_of_version(directory, tag, version, rank);
+    part.keep_last = keep;
+    savers[rank].start(std::move(part));
+  }
+  for (int rank = kSavingRanks; rank-- > 0;) savers[rank].wait();
+}
+
+TEST(CheckpointSaver, SavesWhatWasThereAtTheStartOnceTheCopyIsMade) {
+  const TemporaryFolder folder;
+  std::vector<float> values(1'000'000);
+  std::iota(values.begin(), values.end(), 0.0F);
+  CheckpointPart part{.directory = folder.path(), .tag = "t", .id = 1};
+  part.tensors.push_back(
+      {"weight/master@0", "F32", {1'000'000}, {std::shared_ptr<const void>(), values.data()}});
+  part.index.emplace();
+  part.index->files = {checkpoint_file_name(1, 0)};
+  CheckpointSaver saver;
+  saver.start(std::move(part));
+  saver.wait_for_copy();
+  std::fill(values.begin(), values.end(), -1.0F);  // training goes on
+  saver.wait();
+  EXPECT_FALSE(saver.is_busy());
+  std::vector<float> read(1'000'000);
+  SavedPieces(folder.path() / "t", {checkpoint_file_name(1, 0)})
+      .read({"weight", "master", 0, 1'000'000}, read.data());
+  EXPECT_EQ(read[999'999], 999'999.0F);
+}
+
+TEST(CheckpointSaver, MovesLatestLastAndOnlyWhenAllRanksHaveWritten) {
+  const TemporaryFolder folder;
+  save_version(folder.path(), "first", 1);
+  CheckpointSaver savers[kSavingRanks];
+  for (const int rank : {0, 1}) savers[rank].start(part_of_version(folder.path(), "second", 2, rank));
+  savers[1].wait();
+  savers[0].wait_for_write();
+  EXPECT_TRUE(savers[0].is_busy()) << "rank 2 has not written";
+  EXPECT_EQ(latest_version(folder.path()), 1);
+  savers[2].start(part_of_version(folder.path(), "second", 2, 2));
+  savers[0].wait();
+  EXPECT_EQ(latest_version(folder.path()), 2);
+}
+
+TEST(CheckpointSaver, ARankThatCannotWriteFailsTheSaveAndLeavesTheFormer) {
+  const TemporaryFolder folder;
+  save_version(folder.path(), "t", 1);
+  // A folder where rank 1's file belongs.
+  const fs::path obstacle = folder.path() / "t" / (checkpoint_file_name(2, 1) + ".incomplete");
+  fs::create_directory(obstacle);
+  CheckpointSaver savers[kSavingRanks];
+  for (int rank = 0; rank < kSavingRanks; ++rank)
+    savers[rank].start(part_of_version(folder.path(), "t", 2, rank));
+  const Refusal own = refusal_of([&] { savers[1].wait(); });
+  EXPECT_EQ(own.code, ErrorCode::kSystem);
+  EXPECT_THAT(own.message, HasSubstr(obstacle.string()));
+  EXPECT_THAT(refusal_of([&] { savers[0].wait(); }).message, HasSubstr(obstacle.filename().string()));
+  savers[2].wait();
+  savers[1].wait();  // a failure is told once
+  EXPECT_EQ(latest_version(folder.path()), 1);
+  fs::remove_all(obstacle);
+  save_version(folder.path(), "t", 3);
+  EXPECT_EQ(latest_version(folder.path()), 3);
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder.path() / "t"), fs::directory_iterator()), 4)
+      << "three files and the index; nothing of earlier saves";
+}
+
+TEST(CheckpointSaver, GivesUpOnRanksThatDoNotCome) {
+  const TemporaryFolder folder;
+  CheckpointSaver saver;
+  CheckpointPart part = part_of_version(folder.path(), "t", 1, 0);
+  part.patience = std::chrono::milliseconds(20);
+  saver.start(std::move(part));
+  const Refusal late = refusal_of([&] { saver.wait(); });
+  EXPECT_EQ(late.code, ErrorCode::kTimeout);
+  EXPECT_THAT(late.message, HasSubstr(checkpoint_file_name(1, 1)));
+  saver.start(part_of_version(folder.path(), "t", 2, 0));
+  saver.give_up("rank 1 could not write");
+  EXPECT_THAT(refusal_of([&] { saver.wait(); }).message, HasSubstr("rank 1 could not write"));
+  EXPECT_FALSE(fs::exists(folder.path() / "latest"));
+}
+
+TEST(CheckpointSaver, KeepsTheLastCheckpoints) {
+  const TemporaryFolder folder;
+  folder.write("notes.txt", "not a checkpoint");
+  for (int version = 1; version <= 5; ++version)
+    save_version(folder.path(), "v" + std::to_string(version), version, 2);
+  EXPECT_EQ(latest_version(folder.path()), 5);
+  std::set<std::string> left;
+  for (const auto& entry : fs::directory_iterator(folder.path()))
+    left.insert(entry.path().filename().string());
+  EXPECT_EQ(left, (std::set<std::string>{"latest", "notes.txt", "v4", "v5"}));
+}
+
+}  // namespace
+}  // namespace deepscale::testing
