@@ -5,6 +5,15 @@ if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${CCACHE_PROGRAM})
 endif()
 
+# What a program that links our libraries needs besides, also one that uses an installed DeepScale (Package.cmake).
+add_library(deepscale_system INTERFACE)
+target_compile_features(deepscale_system INTERFACE cxx_std_20)
+target_compile_definitions(deepscale_system INTERFACE $<INSTALL_INTERFACE:FMT_HEADER_ONLY>)
+target_link_libraries(deepscale_system INTERFACE Threads::Threads)
+if(WIN32)
+  target_link_libraries(deepscale_system INTERFACE ws2_32 mswsock)
+endif()
+
 add_library(deepscale_options INTERFACE)
 target_include_directories(deepscale_options INTERFACE ${PROJECT_SOURCE_DIR})
 target_link_libraries(deepscale_options INTERFACE deepscale_third_party)
@@ -35,11 +44,25 @@ function(deepscale_platform_sources out)
   set(${out} ${sources} PARENT_SCOPE)
 endfunction()
 
+# Windows: arguments and file names in UTF-8 also where a library takes them as char*, and paths of more than 260 characters.
+if(MINGW)
+  enable_language(RC)
+  add_library(deepscale_manifest OBJECT ${PROJECT_SOURCE_DIR}/cmake/windows/program.rc)
+endif()
+function(deepscale_add_manifest program)
+  if(MINGW)
+    target_sources(${program} PRIVATE $<TARGET_OBJECTS:deepscale_manifest>)
+  elseif(MSVC)
+    target_sources(${program} PRIVATE ${PROJECT_SOURCE_DIR}/cmake/windows/program.manifest)
+  endif()
+endfunction()
+
 # deepscale_library(name SOURCES ... LIBRARIES ...): a static library with the project's options.
 function(deepscale_library name)
   cmake_parse_arguments(arg "" "" "SOURCES;LIBRARIES" ${ARGN})
   add_library(${name} STATIC ${arg_SOURCES})
-  target_link_libraries(${name} PUBLIC deepscale_options ${arg_LIBRARIES})
+  target_link_libraries(${name} PUBLIC $<BUILD_INTERFACE:deepscale_options> deepscale_system ${arg_LIBRARIES})
+  set_property(GLOBAL APPEND PROPERTY DEEPSCALE_LIBRARIES ${name})
 endfunction()
 
 # deepscale_executable(name SOURCES ... LIBRARIES ...): a program in build/bin.
@@ -47,4 +70,5 @@ function(deepscale_executable name)
   cmake_parse_arguments(arg "" "" "SOURCES;LIBRARIES" ${ARGN})
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE deepscale_options ${arg_LIBRARIES})
+  deepscale_add_manifest(${name})
 endfunction()

@@ -2,7 +2,8 @@
 #   deepscale_torch_cpu   libtorch_cpu + libc10, all that a CPU program needs
 #   deepscale_torch_cuda  the CUDA half on top (only where DEEPSCALE_CUDA_ENABLED is then ON)
 # Order: Torch_DIR, CMAKE_PREFIX_PATH, the torch that python3 imports (DEEPSCALE_USE_PYTHON_TORCH=ON), else the pinned wheel from PyPI, unpacked
-# once into DEEPSCALE_CACHE_DIR. find_package(Torch) is not used: the wheel's own package needs every GPU library to link.
+# once into DEEPSCALE_CACHE_DIR. DEEPSCALE_LIBTORCH_HINT is tried before that wheel. find_package(Torch) is not used: the wheel's own package
+# needs every GPU library to link.
 include(PinnedWheel)
 option(DEEPSCALE_USE_PYTHON_TORCH "Use the LibTorch of the torch that python3 imports" OFF)
 set(oldest_torch 2.4)
@@ -29,6 +30,7 @@ function(deepscale_user_torch_candidates out)
     endif()
     list(APPEND candidates ${root})
   endif()
+  list(APPEND candidates ${DEEPSCALE_LIBTORCH_HINT})
   set(${out} ${candidates} PARENT_SCOPE)
 endfunction()
 
@@ -41,14 +43,21 @@ function(deepscale_resolve_libtorch out)
       return()
     endif()
   endforeach()
-  if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" OR NOT CMAKE_SYSTEM_NAME STREQUAL "Linux")
-    message(FATAL_ERROR "The pinned LibTorch wheel is for x86-64 Linux. Elsewhere give your own: -DTorch_DIR=<libtorch>/share/cmake/Torch.")
+  if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" OR NOT (MSVC OR CMAKE_SYSTEM_NAME STREQUAL "Linux"))
+    message(FATAL_ERROR "The pinned LibTorch wheels are for x86-64, Linux or Windows with MSVC. Elsewhere give your own: "
+                        "-DTorch_DIR=<libtorch>/share/cmake/Torch.")
   endif()
-  # libtorch_cpu of this wheel needs libcudart.so.13 and libcupti.so.13 even on the CPU; its RPATH finds them beside itself.
-  deepscale_cached_wheels(libtorch-2.15.0 unpacked
-    torch==2.15.0 48c2d861134c0b5697c7602cb5ffa68f62a2989fdcd1717e593356f67996ca1e
-    nvidia-cuda-runtime==13.5.37 df2b79a8852f10d1fef8c848489c49eebb5754051bf870202a862831412b179d
-    nvidia-cuda-cupti==13.5.25 9dcca41c12a734192b14e7128ae116bc9ce1b9da686e2ebf48ae7a4415f76650)
+  if(MSVC)  # for the CPU; its DLLs must be in PATH when a program starts (build_win.bat sees to it)
+    set(DEEPSCALE_WHEEL_PLATFORMS win_amd64)
+    deepscale_cached_wheels(libtorch-2.15.0 unpacked
+      torch==2.15.0 d2c5938f593a47cf6d151a16d130a3cc3f0c105df1b905a571efc00b01e38c1f)
+  else()
+    # libtorch_cpu of this wheel needs libcudart.so.13 and libcupti.so.13 even on the CPU; its RPATH finds them beside itself.
+    deepscale_cached_wheels(libtorch-2.15.0 unpacked
+      torch==2.15.0 48c2d861134c0b5697c7602cb5ffa68f62a2989fdcd1717e593356f67996ca1e
+      nvidia-cuda-runtime==13.5.37 df2b79a8852f10d1fef8c848489c49eebb5754051bf870202a862831412b179d
+      nvidia-cuda-cupti==13.5.25 9dcca41c12a734192b14e7128ae116bc9ce1b9da686e2ebf48ae7a4415f76650)
+  endif()
   set(${out} ${unpacked}/torch PARENT_SCOPE)
 endfunction()
 
@@ -78,6 +87,7 @@ if(DEEPSCALE_LIBTORCH_VERSION VERSION_LESS oldest_torch)
   message(FATAL_ERROR "LibTorch ${DEEPSCALE_LIBTORCH_VERSION} in ${DEEPSCALE_LIBTORCH_ROOT} is too old: ${oldest_torch} is the oldest that works.")
 endif()
 deepscale_adopt_libtorch_abi(${DEEPSCALE_LIBTORCH_ROOT})
+set(DEEPSCALE_LIBTORCH_FOLDER ${DEEPSCALE_LIBTORCH_ROOT} CACHE INTERNAL "Where LibTorch was found")
 message(STATUS "LibTorch ${DEEPSCALE_LIBTORCH_VERSION} in ${DEEPSCALE_LIBTORCH_ROOT}")
 
 # --- the CPU half --------------------------------------------------------------------------------------------------------------------

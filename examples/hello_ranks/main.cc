@@ -3,7 +3,6 @@
 // Runs under deepscale launch, mpirun, srun or torchrun, and with no launcher at all.
 #include <fmt/core.h>
 
-#include <boost/asio/ip/host_name.hpp>
 #include <cstdint>
 #include <cstdio>
 
@@ -31,8 +30,8 @@ void run() {
   communicator
       ->all_reduce({.data = &sum, .count = 1, .dtype = deepscale::DType::kInt64}, deepscale::ReduceOp::kSum)
       .wait();
-  fmt::print("rank {} of {} on {} (local rank {}, started by {}): sum of ranks = {} [{}]\n", layout.rank,
-             layout.world_size, boost::asio::ip::host_name(), layout.local_rank,
+  fmt::print("rank {} of {} (rank {} of node {}, started by {}): sum of ranks = {} [{}]\n", layout.rank,
+             layout.world_size, layout.local_rank, layout.node_rank,
              deepscale::started_by_name(layout.started_by), sum, communicator->backend());
   std::fflush(stdout);
   communicator->barrier().wait();
