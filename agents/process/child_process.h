@@ -47,6 +47,10 @@ class io_context;
 
 namespace deepscale {
 
+// The folder of the cgroup (version 2) that holds all children of this io_context and what they start; empty
+// where none may be made, and on Windows. It exists from the first child to the end of the io_context.
+std::string job_cgroup(boost::asio::io_context& io);
+
 enum class OutputStream { kOut, kErr };
 
 // What can be asked of a process. Windows knows one way to ask (CTRL_BREAK), and that only with a console.

@@ -134,6 +134,8 @@ void ChildProcess::Implementation::begin() try {
   plan.output = output.theirs.get();
   plan.error = error.theirs.get();
   plan.descriptors = supervisors.descriptor_limit();
+  plan.cgroup = supervisors.cgroup().folder();
+  plan.cgroup_path = supervisors.cgroup().path().c_str();
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);  // for the orphans of a supervisor that someone kills
   started_at_ = Clock::now();
   supervisor_ = fork_supervisor(plan, link.theirs.get());
@@ -370,6 +372,10 @@ void ChildProcess::Implementation::after(Clock::duration wait, Action action) {
   timer_.async_wait([self = shared_from_this(), action](const boost::system::error_code& error) {
     if (!error && !self->is_finished_) action();
   });
+}
+
+std::string job_cgroup(asio::io_context& io) {
+  return Supervisors::of(io).cgroup().path();
 }
 
 // The face.

@@ -358,6 +358,10 @@ void ChildProcess::Implementation::after(Clock::duration wait, Action action) {
   });
 }
 
+std::string job_cgroup(asio::io_context&) {
+  return "";
+}
+
 // The face.
 
 ChildProcess::ChildProcess(asio::io_context& io, Options options, Callbacks callbacks)

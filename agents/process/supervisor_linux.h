@@ -8,7 +8,8 @@
 //
 // The link is a SOCK_SEQPACKET pair. We send SupervisorCommand; the supervisor sends SupervisorReport: first
 // kStarted or kSpawnFailed, then kEnded when the child has ended, and it closes its side (by exiting) when no
-// process of the tree is left. When our side closes, for whatever reason, it kills the tree.
+// process of the tree is left. When our side closes, for whatever reason, it kills the tree; when we are
+// dead, all that is left in the job's cgroup.
 #pragma once
 
 #include <sched.h>
@@ -25,9 +26,11 @@ struct ExecPlan {
   char* const* environment = nullptr;       // null-terminated
   const char* working_directory = nullptr;  // null: ours
   const cpu_set_t* cpus = nullptr;          // null: ours
-  rlimit descriptors = {};                  // how many it may open
-  int input = -1;                           // what becomes descriptors 0, 1 and 2; none of them below 3
-  int output = -1;                          //   (input may be 0)
+  int cgroup = -1;                          // of the job (job_cgroup_linux.h); -1: none
+  const char* cgroup_path = nullptr;
+  rlimit descriptors = {};  // how many it may open
+  int input = -1;           // what becomes descriptors 0, 1 and 2; none of them below 3
+  int output = -1;          //   (input may be 0)
   int error = -1;
 };
 

@@ -1,6 +1,8 @@
 // The supervisors of one io_context, what they need of this process, and what to do when one of them is
 // killed.
 //
+// All children of one io_context are one job, in one cgroup where there may be one.
+//
 // Each takes three descriptors here, so this process raises its own limit as far as it may; children are
 // started with the limit that it had before. The orphans of a killed supervisor become children of this
 // process (it is a subreaper). They are told from the rest by exclusion: every child that is no supervisor.
@@ -14,6 +16,7 @@
 #include <boost/asio/io_context.hpp>
 #include <set>
 
+#include "agents/process/job_cgroup_linux.h"
 #include "comm/base/clock.h"
 
 namespace deepscale {
@@ -29,6 +32,8 @@ class Supervisors : public boost::asio::execution_context::service {
   // The limit of descriptors for the children.
   const rlimit& descriptor_limit() const { return descriptor_limit_; }
 
+  const JobCgroup& cgroup() const { return cgroup_; }
+
   void add(pid_t supervisor) { pids_.insert(supervisor); }
   void remove(pid_t supervisor) { pids_.erase(supervisor); }
 
@@ -42,6 +47,7 @@ class Supervisors : public boost::asio::execution_context::service {
 
   rlimit descriptor_limit_ = {};
   std::set<pid_t> pids_;
+  JobCgroup cgroup_;
 };
 
 }  // namespace deepscale

@@ -66,8 +66,9 @@ struct SharedSegment::Handle {
 
 namespace {
 
-std::byte* map(int fd, std::size_t bytes) {
-  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+std::byte* map(int fd, std::size_t bytes, SharedSegment::Pages pages) {
+  const int flags = pages == SharedSegment::Pages::kAtOnce ? MAP_SHARED | MAP_POPULATE : MAP_SHARED;
+  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
   if (data == MAP_FAILED) fail(fmt::format("cannot map {} bytes of shared memory", bytes), errno);
   return static_cast<std::byte*>(data);
 }
@@ -93,13 +94,13 @@ SharedSegment SharedSegment::create(std::size_t bytes) {
   if (const int error = posix_fallocate(fd, 0, static_cast<off_t>(bytes)); error != 0) {
     fail(fmt::format("there is no room for a shared memory segment of {} bytes", bytes), error);
   }
-  segment.data_ = map(fd, bytes);
+  segment.data_ = map(fd, bytes, Pages::kAtOnce);
   segment.size_ = bytes;
   segment.name_ = fmt::format("{} {} {}", getpid(), fd, ticket);
   return segment;
 }
 
-SharedSegment SharedSegment::open(const std::string& name, std::size_t bytes) {
+SharedSegment SharedSegment::open(const std::string& name, std::size_t bytes, Pages pages) {
   std::istringstream words(name);
   long pid = 0;
   int creator_fd = 0;
@@ -125,7 +126,7 @@ SharedSegment SharedSegment::open(const std::string& name, std::size_t bytes) {
                                                 path, bytes));
   }
   SharedSegment segment;
-  segment.data_ = map(fd, bytes);
+  segment.data_ = map(fd, bytes, pages);
   segment.size_ = bytes;
   return segment;
 }

@@ -49,7 +49,8 @@ SharedSegment SharedSegment::create(std::size_t bytes) {
   return segment;
 }
 
-SharedSegment SharedSegment::open(const std::string& name, std::size_t bytes) {
+// Windows enters pages when they are touched, and knows no other way.
+SharedSegment SharedSegment::open(const std::string& name, std::size_t bytes, Pages) {
   const HANDLE mapping = OpenFileMappingW(FILE_MAP_ALL_ACCESS, FALSE, to_wide(name).c_str());
   if (mapping == nullptr) {
     fail(fmt::format("cannot open the shared memory {}; do all ranks run on this host, in one session?",

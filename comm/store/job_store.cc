@@ -78,8 +78,8 @@ class ServedStore {
   ServedStore(const ServedStore&) = delete;
   ServedStore& operator=(const ServedStore&) = delete;
 
-  void publish_file() {
-    file_ = rendezvous_file();
+  void publish_file(StartedBy started_by) {
+    file_ = rendezvous_file(started_by);
     publish_port(file_, server_->port());
   }
 
@@ -116,13 +116,13 @@ class ServedStore {
 
 std::shared_ptr<Store> serve_job(const WorldLayout& layout, const Logger& logger, Deadline deadline) {
   auto served = std::make_shared<ServedStore>(layout, logger, deadline);
-  if (layout.master_addr.empty()) served->publish_file();
+  if (layout.master_addr.empty()) served->publish_file(layout.started_by);
   served->meet_all(layout, deadline);
   return {served, &served->client()};
 }
 
 std::shared_ptr<Store> connect_by_file(const WorldLayout& layout, Deadline deadline) {
-  const auto file = rendezvous_file();
+  const auto file = rendezvous_file(layout.started_by);
   for (;;) {
     if (const auto port = published_port(file)) {
       try {
@@ -138,7 +138,9 @@ std::shared_ptr<Store> connect_by_file(const WorldLayout& layout, Deadline deadl
           ErrorCode::kTimeout,
           fmt::format(
               "rank {} found no store of rank 0 through {} before the deadline; it works for ranks that one "
-              "process of this host starts directly: otherwise set MASTER_ADDR and MASTER_PORT",
+              "process of this host starts directly, or that mpirun or srun starts: otherwise set "
+              "MASTER_ADDR "
+              "and MASTER_PORT, the same for all ranks",
               layout.rank, file.string()));
     }
     std::this_thread::sleep_for(std::min<Clock::duration>(kFileRetry, deadline.remaining()));

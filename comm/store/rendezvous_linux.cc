@@ -15,6 +15,7 @@
 #include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "comm/base/error.h"
 
@@ -42,24 +43,64 @@ class FileDescriptor {
                           what, file.string(), std::generic_category().message(errno)));
 }
 
-// In clock ticks since boot: with it, a process id names one process for good.
-std::string start_time_of(pid_t pid) {
+struct ProcessFacts {
+  std::string name;
+  pid_t parent = 0;
+  std::string start_time;  // in clock ticks since boot: with it, a process id names one process for good
+};
+
+ProcessFacts facts_of(pid_t pid) {
   std::ifstream stat(fmt::format("/proc/{}/stat", pid));
   const std::string text((std::istreambuf_iterator<char>(stat)), {});
-  // The second field is the program's name in parentheses, which may hold anything; the start time is the
-  // 22nd.
-  std::istringstream fields(text.substr(text.rfind(')') + 1));
-  std::string field;
-  for (int i = 3; i <= 22; ++i) fields >> field;
-  return field;
+  // The second field is the program's name in parentheses, which may hold anything; the parent is the 4th and
+  // the start time the 22nd.
+  const auto begin = text.find('(');
+  const auto end = text.rfind(')');
+  ProcessFacts facts;
+  if (begin == std::string::npos || end == std::string::npos) return facts;
+  facts.name = text.substr(begin + 1, end - begin - 1);
+  std::istringstream fields(text.substr(end + 1));
+  std::string state;
+  fields >> state >> facts.parent >> facts.start_time;
+  for (int i = 6; i <= 22; ++i) fields >> facts.start_time;
+  return facts;
+}
+
+// The names, or how they begin, of the processes that start the ranks of one host.
+std::vector<std::string> starter_names(StartedBy started_by) {
+  switch (started_by) {
+    case StartedBy::kOpenMpi:
+      return {"mpirun", "mpiexec", "orterun", "orted", "prterun", "prte"};
+    case StartedBy::kPmi:
+      return {"hydra_pmi_proxy", "hydra_bstrap"};
+    case StartedBy::kSlurm:
+      return {"slurmstepd"};
+    case StartedBy::kNobody:
+    case StartedBy::kDeepScale:
+    case StartedBy::kEnvironment:
+      break;
+  }
+  return {};
+}
+
+pid_t starter_of_this(StartedBy started_by) {
+  const std::vector<std::string> names = starter_names(started_by);
+  for (pid_t pid = ::getppid(); pid > 1;) {
+    const ProcessFacts facts = facts_of(pid);
+    for (const std::string& name : names) {
+      if (facts.name.rfind(name, 0) == 0) return pid;
+    }
+    pid = facts.parent;
+  }
+  return ::getppid();
 }
 
 }  // namespace
 
-std::filesystem::path rendezvous_file() {
-  const pid_t parent = ::getppid();
+std::filesystem::path rendezvous_file(StartedBy started_by) {
+  const pid_t starter = starter_of_this(started_by);
   return std::filesystem::temp_directory_path() /
-         fmt::format("deepscale-{}-{}-{}.port", ::geteuid(), parent, start_time_of(parent));
+         fmt::format("deepscale-{}-{}-{}.port", ::geteuid(), starter, facts_of(starter).start_time);
 }
 
 void publish_port(const std::filesystem::path& file, int port) {

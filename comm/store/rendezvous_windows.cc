@@ -12,7 +12,7 @@ namespace {
 }
 }  // namespace
 
-std::filesystem::path rendezvous_file() {
+std::filesystem::path rendezvous_file(StartedBy) {
   fail();
 }
 

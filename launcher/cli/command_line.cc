@@ -100,7 +100,10 @@ SplitCommandLine split_at_program(const std::vector<std::string>& words) {
     if (result.wants_help || result.wants_version) return result;
     const OptionWord option = word[1] == '-' ? read_long_option(word) : read_short_option(word);
     result.options.push_back(option.spelling);
-    if (option.takes_next_word && i + 1 < words.size()) result.options.push_back(words[++i]);
+    if (!option.takes_next_word) continue;
+    if (i + 1 == words.size())
+      fail(fmt::format("{} needs a value behind it; see deepscale launch --help.", word));
+    result.options.push_back(words[++i]);
   }
   if (i < words.size() && words[i] == "--") ++i;
   if (i < words.size()) result.program = words[i++];
@@ -125,21 +128,39 @@ cxxopts::ParseResult parse_with_cxxopts(const std::vector<std::string>& words) {
   return parser.parse(static_cast<int>(argv.size()), argv.data());
 }
 
+void apply_option(const LaunchOption& option, const std::string& value, JobSpec& spec) {
+  // "--include $HOSTS" where HOSTS is not set: to take it for no filter would start the job everywhere.
+  if (option.value_name != nullptr && value.empty() && option.name != std::string("launcher_args"))
+    fail(fmt::format("--{}: the value is empty; give one, or leave the option out.", option.name));
+  try {
+    option.apply(spec, value);
+  } catch (const Error& error) {
+    const std::string why = error.what();
+    fail(fmt::format("--{}: {}{}", option.name, why, why.back() == '.' ? "" : "."));
+  }
+}
+
 void apply_options(const std::vector<std::string>& words, JobSpec& spec) {
   try {
     const cxxopts::ParseResult result = parse_with_cxxopts(words);
     for (const auto& given : result.arguments()) {
-      try {
-        find_option(given.key())->apply(spec, given.value());
-      } catch (const Error& error) {
-        fail(fmt::format("--{}: {}.", given.key(), error.what()));
-      }
+      apply_option(*find_option(given.key()), given.value(), spec);
     }
   } catch (const Error&) {
     throw;
   } catch (const std::exception& error) {  // cxxopts' own types changed their names between versions
     fail(fmt::format("{}; see deepscale launch --help.", error.what()));
   }
+}
+
+// python -m would say it too, once for every rank.
+void require_module_name(const std::string& name) {
+  const bool is_file = name.size() > 3 && name.compare(name.size() - 3, 3, ".py") == 0;
+  if (!is_file && name.find_first_of("/\\") == std::string::npos) return;
+  fail(fmt::format(
+      "--module takes the name of a module, as in package.train, and {} is a file; leave --module "
+      "out to run it.",
+      name));
 }
 
 Command parse_launch(const std::vector<std::string>& words) {
@@ -156,6 +177,7 @@ Command parse_launch(const std::vector<std::string>& words) {
   }
   if (command.job.run_as_module && command.job.without_python)
     fail("--module and --no_python contradict each other; keep one of them.");
+  if (command.job.run_as_module) require_module_name(split.program);
   command.job.program = std::move(split.program);
   command.job.arguments = std::move(split.arguments);
   return command;

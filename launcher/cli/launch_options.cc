@@ -110,7 +110,10 @@ const std::vector<LaunchOption>& launch_options() {
       {kLife, 0, "max_restarts", "N", "start all ranks again after a failure, at most N times (default: 0)",
        [](Spec& spec, Text value) { spec.max_restarts = parse_whole(value, 0, 1 << 20); }},
       {kLife, 0, "timeout", "TIME", "end the job after this time, with exit code 124 (default: never)",
-       [](Spec& spec, Text value) { spec.timeout = parse_duration(value); }},
+       [](Spec& spec, Text value) {
+         spec.timeout = parse_duration(value);
+         if (*spec.timeout <= spec.timeout->zero()) fail("0 would end the job before it begins");
+       }},
 
       {kOutput, 0, "tag_output", nullptr,
        "begin every line with its [rank] (default: when there are several)",

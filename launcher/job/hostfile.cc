@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <fstream>
+#include <iterator>
 #include <numeric>
 #include <optional>
 #include <unordered_map>
@@ -54,6 +55,16 @@ std::vector<std::string_view> split(std::string_view text, char separator) {
   const auto count = std::count(text.begin(), text.end(), separator) + 1;
   for (auto i = count; i > 0; --i) parts.push_back(next_part(text, separator));
   return parts;
+}
+
+// A line of a file that is no hostfile at all may hold anything.
+std::string printable(std::string_view line) {
+  constexpr std::size_t kMost = 120;
+  std::string text(line.substr(0, kMost));
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < ' ' || c == '\x7F') c = '?';
+  }
+  return line.size() > kMost ? text + " ..." : text;
 }
 
 // "NAME slots=N", already without comment and outer spaces.
@@ -131,7 +142,8 @@ std::vector<Host> parse_hostfile(std::string_view text, const std::string& file_
     const std::string_view content = trimmed(line.substr(0, line.find('#')));
     if (content.empty()) continue;
     const auto complain = [&](std::string_view what) {
-      fail(fmt::format("{}:{}: {}\n  {}\n{}", file_name, line_number, what, trimmed(line), kHostfileGrammar));
+      fail(fmt::format("{}:{}: {}\n  {}\n{}", file_name, line_number, what, printable(trimmed(line)),
+                       kHostfileGrammar));
     };
     std::optional<Host> host = parse_host(content);
     if (!host) complain("this line names no host and slots");
@@ -144,14 +156,14 @@ std::vector<Host> parse_hostfile(std::string_view text, const std::string& file_
 }
 
 std::vector<Host> read_hostfile(const std::string& path) {
+  std::error_code failure;
+  const bool is_folder = std::filesystem::is_directory(to_path(path), failure);
   std::ifstream file(to_path(path), std::ios::binary);
-  std::string text;
-  std::getline(file, text, '\0');
-  if (!file.eof()) {
-    fail(fmt::format(
-        "hostfile {} cannot be read. Check the path, or leave --hostfile out to run on this machine.", path));
+  if (is_folder || !file) {
+    fail(fmt::format("hostfile {} {}. Check the path, or leave --hostfile out to run on this machine.", path,
+                     is_folder ? "is a folder" : "cannot be read"));
   }
-  return parse_hostfile(text, path);
+  return parse_hostfile(std::string(std::istreambuf_iterator<char>(file), {}), path);
 }
 
 std::vector<Host> filter_hosts(std::vector<Host> hosts, const std::string& include,

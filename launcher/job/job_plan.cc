@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <map>
 
 #include "comm/base/error.h"
 
@@ -61,17 +62,17 @@ std::vector<std::string> devices_elsewhere(const NodePlacement& placement) {
 
 // The cores to bind ranks to: all, or those of --bind_core_list, whose numbers are the system's logical
 // processors.
-std::vector<std::vector<int>> cores_to_bind(const JobSpec& spec, const Machine& machine) {
+std::vector<Core> cores_to_bind(const JobSpec& spec, const Machine& machine) {
   if (!spec.bind_cores_to_rank && spec.bind_core_list.empty()) return {};
   if (spec.bind_core_list.empty()) return machine.cores;
   std::vector<int> missing = spec.bind_core_list;
-  std::vector<std::vector<int>> chosen;
-  for (const std::vector<int>& core : machine.cores) {
-    std::vector<int> wanted;
-    std::set_intersection(core.begin(), core.end(), spec.bind_core_list.begin(), spec.bind_core_list.end(),
-                          std::back_inserter(wanted));
-    for (int processor : wanted) std::erase(missing, processor);
-    if (!wanted.empty()) chosen.push_back(std::move(wanted));
+  std::vector<Core> chosen;
+  for (const Core& core : machine.cores) {
+    Core wanted{{}, core.numa_node};
+    std::set_intersection(core.processors.begin(), core.processors.end(), spec.bind_core_list.begin(),
+                          spec.bind_core_list.end(), std::back_inserter(wanted.processors));
+    for (int processor : wanted.processors) std::erase(missing, processor);
+    if (!wanted.processors.empty()) chosen.push_back(std::move(wanted));
   }
   if (!missing.empty()) {
     fail(
@@ -80,6 +81,25 @@ std::vector<std::vector<int>> cores_to_bind(const JobSpec& spec, const Machine& 
                     missing.front()));
   }
   return chosen;
+}
+
+// The NUMA node near each rank's GPU; nothing when one is not known, or has fewer cores than ranks.
+std::vector<int> nodes_near_gpus(const PlanInputs& inputs, const JobPlan& plan,
+                                 const std::vector<std::string>& gpus) {
+  const NodePlan& node = plan.nodes.front();
+  if (plan.bound_cores.empty() || gpus.empty() || !node.is_this_machine) return {};
+  std::map<int, std::ptrdiff_t> ranks_of;
+  std::vector<int> near_nodes;
+  for (const int slot : node.placement.slots) {
+    const std::string& device = gpus[static_cast<std::size_t>(slot) % gpus.size()];
+    near_nodes.push_back(inputs.machine.numa_node_of_gpu(device));
+    ++ranks_of[near_nodes.back()];
+  }
+  for (const auto& [numa_node, ranks] : ranks_of) {
+    const auto is_near = [wanted = numa_node](const Core& core) { return core.numa_node == wanted; };
+    if (std::count_if(plan.bound_cores.begin(), plan.bound_cores.end(), is_near) < ranks) return {};
+  }
+  return near_nodes;
 }
 
 void require_a_core_for_each_rank(const JobPlan& plan) {
@@ -92,6 +112,22 @@ void require_a_core_for_each_rank(const JobPlan& plan) {
                     "leave the binding out.",
                     ranks, plan.bound_cores.size()));
   }
+}
+
+void require_room_here(const JobPlan& plan, int most_ranks) {
+  for (const NodePlan& node : plan.nodes) {
+    if (!node.is_this_machine || node.placement.rank_count() <= most_ranks) continue;
+    fail(
+        fmt::format("{} ranks on this machine are more than its limits allow, which is about {} (open files: "
+                    "ulimit -Hn; threads: /proc/sys/kernel/threads-max); start fewer, or raise the limits.",
+                    node.placement.rank_count(), most_ranks));
+  }
+}
+
+void require_that_ranks_exist(const std::vector<int>& shown_ranks, int world_size) {
+  if (shown_ranks.empty() || shown_ranks.back() < world_size) return;
+  fail(fmt::format("--rank_filter names rank {}, and the job's {} ranks are counted from 0 to {}.",
+                   shown_ranks.back(), world_size, world_size - 1));
 }
 
 }  // namespace
@@ -109,9 +145,12 @@ JobPlan make_job_plan(const PlanInputs& inputs) {
     plan.world_size += placement.rank_count();
     plan.nodes.push_back({std::move(placement), std::move(devices), is_here});
   }
-  plan.cores_per_node = inputs.machine.core_count();
+  require_room_here(plan, inputs.machine.most_ranks);
+  require_that_ranks_exist(spec.shown_ranks, plan.world_size);
+  plan.cores_per_node = inputs.machine.usable_core_count();
   plan.bound_cores = cores_to_bind(spec, inputs.machine);
   require_a_core_for_each_rank(plan);
+  plan.near_nodes = nodes_near_gpus(inputs, plan, gpus);
   plan.max_restarts = spec.max_restarts;
   if (plan.nodes.size() == 1) plan.loopback_interface = inputs.machine.loopback_interface;
   plan.program = inputs.program;
@@ -139,20 +178,25 @@ void require_this_machine_only(const JobPlan& plan) {
   }
 }
 
-std::vector<std::vector<int>> rank_cores(const JobPlan& plan, RankPlace place) {
-  if (plan.bound_cores.empty()) return {};
-  const std::size_t ranks = static_cast<std::size_t>(plan.local_size(place));
-  const std::size_t index = static_cast<std::size_t>(place.local_rank);
-  const std::size_t begin = index * plan.bound_cores.size() / ranks;
-  const std::size_t end = (index + 1) * plan.bound_cores.size() / ranks;
-  return {plan.bound_cores.begin() + static_cast<std::ptrdiff_t>(begin),
-          plan.bound_cores.begin() + static_cast<std::ptrdiff_t>(end)};
+std::vector<Core> rank_cores(const JobPlan& plan, RankPlace place) {
+  std::vector<Core> cores = plan.bound_cores;
+  auto sharers = static_cast<std::size_t>(plan.local_size(place));
+  auto index = static_cast<std::size_t>(place.local_rank);
+  if (!plan.near_nodes.empty() && plan.nodes[static_cast<std::size_t>(place.node)].is_this_machine) {
+    const auto own = plan.near_nodes.begin() + place.local_rank;
+    sharers = static_cast<std::size_t>(std::count(plan.near_nodes.begin(), plan.near_nodes.end(), *own));
+    index = static_cast<std::size_t>(std::count(plan.near_nodes.begin(), own, *own));
+    std::erase_if(cores, [&](const Core& core) { return core.numa_node != *own; });
+  }
+  const auto begin = cores.begin() + static_cast<std::ptrdiff_t>(index * cores.size() / sharers);
+  const auto end = cores.begin() + static_cast<std::ptrdiff_t>((index + 1) * cores.size() / sharers);
+  return {begin, end};
 }
 
 std::vector<int> rank_processors(const JobPlan& plan, RankPlace place) {
   std::vector<int> processors;
-  for (const std::vector<int>& core : rank_cores(plan, place))
-    processors.insert(processors.end(), core.begin(), core.end());
+  for (const Core& core : rank_cores(plan, place))
+    processors.insert(processors.end(), core.processors.begin(), core.processors.end());
   std::sort(processors.begin(), processors.end());
   return processors;
 }

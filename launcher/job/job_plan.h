@@ -28,8 +28,9 @@ struct RankPlace {
 struct JobPlan {
   std::vector<NodePlan> nodes;  // at least one, each with at least one rank
   int world_size = 0;
-  int cores_per_node = 1;                     // of this machine; the others are taken to be like it
-  std::vector<std::vector<int>> bound_cores;  // of this machine, to share among its ranks; empty: no binding
+  int cores_per_node = 1;         // of this machine; the others are taken to be like it
+  std::vector<Core> bound_cores;  // of this machine, to share among its ranks; empty: no binding
+  std::vector<int> near_nodes;    // by local rank here: the NUMA node of its GPU; empty: any core will do
   int max_restarts = 0;
   std::string loopback_interface;  // set for jobs on one node, where the platform has a name for it
   Program program;
@@ -58,8 +59,9 @@ JobPlan make_job_plan(const PlanInputs& inputs);
 // Error(kUnsupported) when the plan needs another machine than this one.
 void require_this_machine_only(const JobPlan& plan);
 
-// The cores that one rank is bound to: its share of bound_cores, in one piece. Empty: no binding.
-std::vector<std::vector<int>> rank_cores(const JobPlan& plan, RankPlace place);
+// The cores that one rank is bound to: its share of bound_cores, or of those near its GPU, in one piece.
+// Empty: no binding.
+std::vector<Core> rank_cores(const JobPlan& plan, RankPlace place);
 
 // Their logical processors, ascending.
 std::vector<int> rank_processors(const JobPlan& plan, RankPlace place);

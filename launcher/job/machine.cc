@@ -1,6 +1,9 @@
 #include "launcher/job/machine.h"
 
+#include <algorithm>
 #include <charconv>
+#include <cmath>
+#include <string_view>
 
 namespace deepscale {
 namespace {
@@ -22,6 +25,27 @@ bool Machine::is_called(const std::string& name) const {
   if (name.find('.') != std::string::npos && host_name.find('.') != std::string::npos)
     return name == host_name;
   return !host_name.empty() && without_domain(name) == without_domain(host_name);
+}
+
+int Machine::usable_core_count() const {
+  const double quota = std::max(1.0, std::ceil(processor_quota.value_or(core_count())));
+  return quota < core_count() ? static_cast<int>(quota) : core_count();
+}
+
+int Machine::numa_node_of_gpu(const std::string& device) const {
+  std::size_t index = 0;
+  const auto [end, failure] = std::from_chars(device.data(), device.data() + device.size(), index);
+  if (failure == std::errc() && end == device.data() + device.size())
+    return index < gpus.size() ? gpus[index].numa_node : -1;
+  // CUDA takes any beginning of the identifier; that of a part is, in its older form, MIG-GPU-<uuid>/<i>/<j>.
+  constexpr std::string_view kPart = "MIG-";
+  const std::string wanted = device.rfind("MIG-GPU-", 0) == 0
+                                 ? device.substr(kPart.size(), device.find('/') - kPart.size())
+                                 : device;
+  for (const Gpu& gpu : gpus) {
+    if (gpu.uuid.rfind(wanted, 0) == 0) return gpu.numa_node;
+  }
+  return -1;
 }
 
 std::vector<std::string> visible_gpus(const Environment& environment, int gpu_count) {

@@ -1,16 +1,20 @@
 #include <limits.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "launcher/job/machine.h"
+#include "launcher/job/topology.h"
 
 namespace deepscale {
 namespace {
@@ -38,12 +42,29 @@ int first_sibling(int processor) {
   return file >> first ? first : processor;
 }
 
-std::vector<std::vector<int>> usable_cores() {
-  std::map<int, std::vector<int>> by_sibling;
-  for (int processor : usable_processors()) by_sibling[first_sibling(processor)].push_back(processor);
-  std::vector<std::vector<int>> cores;
-  for (auto& [sibling, processors] : by_sibling) cores.push_back(std::move(processors));
+std::vector<Core> usable_cores() {
+  const std::map<int, int> nodes = numa_nodes("/sys/devices/system/node");
+  std::map<std::pair<int, int>, std::vector<int>> by_place;  // the NUMA node, then a processor of the core
+  for (const int processor : usable_processors()) {
+    const auto node = nodes.find(processor);
+    by_place[{node == nodes.end() ? 0 : node->second, first_sibling(processor)}].push_back(processor);
+  }
+  std::vector<Core> cores;
+  for (auto& [place, processors] : by_place) cores.push_back({std::move(processors), place.first});
   return cores.empty() ? Machine().cores : cores;
+}
+
+// The launcher holds three descriptors for each rank, and a rank is two processes at least.
+int most_ranks_by_limits() {
+  constexpr rlim_t kOurOwn = 64;
+  constexpr rlim_t kOfEachRank = 4;
+  rlim_t most = 1 << 20;
+  rlimit descriptors = {};
+  if (getrlimit(RLIMIT_NOFILE, &descriptors) == 0 && descriptors.rlim_max != RLIM_INFINITY)
+    most = std::min(most, (std::max(descriptors.rlim_max, kOurOwn + kOfEachRank) - kOurOwn) / kOfEachRank);
+  rlim_t threads = 0;
+  if (std::ifstream("/proc/sys/kernel/threads-max") >> threads) most = std::min(most, threads / 2);
+  return static_cast<int>(std::max<rlim_t>(most, 1));
 }
 
 // One device file per GPU that this container may use: /dev/nvidia0, /dev/nvidia1, ...
@@ -68,9 +89,17 @@ Machine Machine::of_this() {
   char name[HOST_NAME_MAX + 1] = {};
   if (gethostname(name, sizeof name - 1) == 0) machine.host_name = name;
   machine.cores = usable_cores();
+  std::ifstream own_cgroups("/proc/self/cgroup");
+  machine.processor_quota =
+      quota_of_processors("/sys/fs/cgroup", {std::istreambuf_iterator<char>(own_cgroups), {}});
+  machine.most_ranks = most_ranks_by_limits();
   machine.gpu_count = count_gpus();
   machine.loopback_interface = "lo";
   return machine;
+}
+
+void Machine::learn_gpu_places() {
+  gpus = gpus_of_driver("/proc/driver/nvidia/gpus", "/sys/bus/pci/devices");
 }
 
 }  // namespace deepscale

@@ -1,5 +1,6 @@
 #include <windows.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -10,7 +11,7 @@ namespace deepscale {
 namespace {
 
 // Of the processor group that this process runs in: 64 logical processors at most.
-std::vector<std::vector<int>> usable_cores() {
+std::vector<Core> usable_cores() {
   DWORD_PTR ours = 0;
   DWORD_PTR of_system = 0;
   GetProcessAffinityMask(GetCurrentProcess(), &ours, &of_system);
@@ -19,15 +20,23 @@ std::vector<std::vector<int>> usable_cores() {
   std::vector<SYSTEM_LOGICAL_PROCESSOR_INFORMATION> records(bytes /
                                                             sizeof(SYSTEM_LOGICAL_PROCESSOR_INFORMATION));
   if (GetLogicalProcessorInformation(records.data(), &bytes) == 0) records.clear();
-  std::vector<std::vector<int>> cores;
+  std::vector<Core> cores;
   for (const auto& record : records) {
     if (record.Relationship != RelationProcessorCore) continue;
-    std::vector<int> processors;
+    Core core;
     for (int processor = 0; processor < 64; ++processor) {
-      if ((record.ProcessorMask & ours & (DWORD_PTR{1} << processor)) != 0) processors.push_back(processor);
+      if ((record.ProcessorMask & ours & (DWORD_PTR{1} << processor)) != 0)
+        core.processors.push_back(processor);
     }
-    if (!processors.empty()) cores.push_back(std::move(processors));
+    if (core.processors.empty()) continue;
+    UCHAR numa_node = 0;
+    if (GetNumaProcessorNode(static_cast<UCHAR>(core.processors.front()), &numa_node) != 0 &&
+        numa_node != 0xFF)
+      core.numa_node = numa_node;
+    cores.push_back(std::move(core));
   }
+  std::stable_sort(cores.begin(), cores.end(),
+                   [](const Core& one, const Core& other) { return one.numa_node < other.numa_node; });
   return cores.empty() ? Machine().cores : cores;
 }
 
@@ -62,5 +71,8 @@ Machine Machine::of_this() {
   machine.gpu_count = count_gpus();
   return machine;
 }
+
+// Windows tells no such place without NVML's help, and shares cores out in order.
+void Machine::learn_gpu_places() {}
 
 }  // namespace deepscale

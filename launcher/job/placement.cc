@@ -10,8 +10,8 @@ std::vector<NodePlacement> place_ranks(const std::vector<Host>& hosts, const Pla
   const std::size_t node_count =
       request.node_count ? static_cast<std::size_t>(*request.node_count) : hosts.size();
   if (node_count > hosts.size()) {
-    throw Error(ErrorCode::kInvalidArgument, fmt::format("--num_nodes {} asks for more hosts than the {} "
-                                                         "there are; add hosts to the hostfile or lower it.",
+    throw Error(ErrorCode::kInvalidArgument, fmt::format("--num_nodes {} asks for more hosts than there are "
+                                                         "({}); add hosts to the hostfile or lower it.",
                                                          node_count, hosts.size()));
   }
   std::vector<NodePlacement> nodes;

@@ -2,7 +2,9 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <optional>
+#include <vector>
 
 #include "comm/base/error.h"
 #include "launcher/job/file_path.h"
@@ -53,11 +55,10 @@ std::string find_python(const Environment& environment) {
 [[noreturn]] void fail_to_execute(const std::string& name) {
   if (is_folder(name)) throw Error(ErrorCode::kSystem, fmt::format("{} is a folder, not a program.", name));
   if (is_file(name)) {
-    throw Error(
-        ErrorCode::kSystem,
-        fmt::format(
-            "{0} is not executable. Make it so with \"chmod +x {0}\"; a Python script must end in .py.",
-            name));
+    throw Error(ErrorCode::kSystem,
+                fmt::format("{0} is not executable. Make it so with \"chmod +x {0}\"; {1}", name,
+                            is_python_script(name) ? "or leave --no_python out to run it by python."
+                                                   : "a Python script must end in .py."));
   }
   const char* advice = has_folder(name) ? "Check the path."
                                         : "It is neither in PATH nor in the current folder; check the name.";
@@ -97,6 +98,13 @@ void activate_venv(Environment& environment, const std::string& script) {
         ErrorCode::kInvalidArgument,
         fmt::format("--venv_script {}: there is no such file; give the path of a venv's bin/activate.",
                     script));
+  }
+  const std::vector<std::string> pythons = python_paths(to_text(programs.parent_path()));
+  if (std::none_of(pythons.begin(), pythons.end(), is_file)) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("--venv_script {}: there is no python beside it; give the path of a venv's "
+                            "bin/activate.",
+                            script));
   }
   environment.set("VIRTUAL_ENV", to_text(programs.parent_path()));
   prepend_search_folder(environment, to_text(programs));

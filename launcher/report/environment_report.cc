@@ -92,7 +92,7 @@ ReportSection machine_section(const Machine& machine, const Environment& environ
   ReportSection section{
       "machine",
       {fact("host", machine.host_name), fact("system", facts.system), fact("processor", facts.processor),
-       fact("cores to use", std::to_string(machine.core_count())),
+       fact("cores to use", std::to_string(machine.usable_core_count())),
        fact("memory", fmt::format("{}, {} available", gigabytes(facts.memory_bytes),
                                   gigabytes(facts.available_memory_bytes)))}};
   const bool is_small = facts.shared_memory_bytes < kSmallSharedMemory;

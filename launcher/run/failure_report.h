@@ -54,9 +54,14 @@ FailureReport make_failure_report(const NodeResult& result, const FailureContext
 
 std::string failure_text(const FailureReport& report);
 
-// How often the kernel killed a process for lack of memory since the machine started, in our memory cgroup
-// where there is one; nothing where the platform does not count.
-std::optional<std::int64_t> count_out_of_memory_kills();
+// How often the kernel killed a process for lack of memory: in the job's own cgroup (job_cgroup() of
+// child_process.h) where memory is counted for it, else in ours or on the whole machine since it started;
+// nothing where the platform does not count.
+std::optional<std::int64_t> count_out_of_memory_kills(const std::string& job_cgroup);
+
+// Whether the kernel's log says since then that it killed this process for lack of memory; nothing where we
+// may not read it, or it knows processes by other numbers (in a container).
+std::optional<bool> kernel_log_names(std::int64_t pid, Clock::time_point since);
 
 // Lines of Windows programs end with "\r\n", and the '\r' is no part of the text.
 std::string_view without_carriage_return(std::string_view line);

@@ -51,6 +51,11 @@ std::string listen_address(asio::io_context& io, const std::string& name) {
                                                    name));
 }
 
+bool was_killed(const ExitStatus& status) {
+  constexpr std::int64_t kKillSignal = 9;
+  return status.how == ExitStatus::How::kSignalled && status.code == kKillSignal;
+}
+
 class JobRunner final : public NodeListener {
  public:
   explicit JobRunner(RunInputs inputs);
@@ -99,7 +104,8 @@ class JobRunner final : public NodeListener {
   bool flush_is_due_ = false;
   std::string last_words_;  // written when everything before it has been
   Clock::time_point started_at_ = Clock::now();
-  std::optional<std::int64_t> out_of_memory_kills_ = count_out_of_memory_kills();
+  const std::string job_cgroup_ = job_cgroup(io_);
+  std::optional<std::int64_t> out_of_memory_kills_ = count_out_of_memory_kills(job_cgroup_);
   std::optional<RankResult> last_failure_;
   int same_quick_failures_ = 0;
   int exit_code_ = 1;
@@ -256,8 +262,14 @@ void JobRunner::on_finished(const NodeResult& result) {
 
 FailureReport JobRunner::report_failure(const NodeResult& result) const {
   FailureContext context{inputs_.host_name, rendezvous_.generation, std::nullopt};
-  const auto kills = count_out_of_memory_kills();
+  const auto kills = count_out_of_memory_kills(job_cgroup_);
   if (kills && out_of_memory_kills_) context.out_of_memory_kills = *kills - *out_of_memory_kills_;
+  // Where the kernel tells whom it killed, there is no need to conclude it from a count.
+  const RankResult& cause = result.ranks[*result.first_cause];
+  if (context.out_of_memory_kills.value_or(1) > 0 && was_killed(cause.status)) {
+    const auto is_named = kernel_log_names(cause.pid, Clock::now() - cause.status.duration);
+    if (is_named) context.out_of_memory_kills = *is_named ? 1 : 0;
+  }
   return make_failure_report(result, context);
 }
 

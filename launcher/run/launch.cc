@@ -74,7 +74,8 @@ int print_plan(const JobSpec& spec, const JobPlan& plan, const Environment& envi
 int launch(const JobSpec& spec) {
   refuse_multi_node_options(spec);
   const Environment environment = environment_for(spec);
-  const Machine machine = Machine::of_this();
+  Machine machine = Machine::of_this();
+  if (spec.bind_cores_to_rank || !spec.bind_core_list.empty()) machine.learn_gpu_places();
   Program program;
   try {
     program = resolve_program(spec, environment);

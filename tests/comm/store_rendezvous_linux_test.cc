@@ -48,7 +48,7 @@ TEST_F(StoreRendezvous, RanksOfOneParentMeetAndLeaveNoFile) {
 TEST_F(StoreRendezvous, AFileThatAnEarlierJobLeftIsReplaced) {
   int nobody = 0;
   { nobody = HostedStoreServer(StoreServerOptions{}).port(); }
-  publish_port(rendezvous_file(), nobody);
+  publish_port(rendezvous_file(StartedBy::kEnvironment), nobody);
   run_job_ranks({.world_size = 2}, [](const WorldLayout&, Store& store) { store.set("k", "v"); });
 }
 
@@ -58,7 +58,7 @@ TEST_F(StoreRendezvous, NamesTheFileThatNobodyWrote) {
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kTimeout);
-    EXPECT_THAT(error.what(), HasSubstr(rendezvous_file().string()));
+    EXPECT_THAT(error.what(), HasSubstr(rendezvous_file(StartedBy::kEnvironment).string()));
     EXPECT_THAT(error.what(), HasSubstr("MASTER_ADDR"));
   }
 }
@@ -69,13 +69,13 @@ TEST_F(StoreRendezvous, AJobThatFailsToMeetLeavesNoFile) {
 }
 
 TEST_F(StoreRendezvous, TheFileIsNamedAfterUserAndParent) {
-  const std::string name = rendezvous_file().filename().string();
+  const std::string name = rendezvous_file(StartedBy::kEnvironment).filename().string();
   EXPECT_THAT(name, HasSubstr("-" + std::to_string(::geteuid()) + "-" + std::to_string(::getppid()) + "-"));
-  EXPECT_EQ(rendezvous_file(), directory_ / name);
+  EXPECT_EQ(rendezvous_file(StartedBy::kEnvironment), directory_ / name);
 }
 
 TEST_F(StoreRendezvous, APortIsReadAsItWasPublished) {
-  const auto file = rendezvous_file();
+  const auto file = rendezvous_file(StartedBy::kEnvironment);
   EXPECT_EQ(published_port(file), std::nullopt);
   publish_port(file, 1);
   publish_port(file, 65535);
@@ -88,8 +88,8 @@ TEST_F(StoreRendezvous, APortIsReadAsItWasPublished) {
 
 TEST_F(StoreRendezvous, ALinkIsNotFollowed) {
   publish_port(directory_ / "other", 80);
-  std::filesystem::create_symlink(directory_ / "other", rendezvous_file());
-  EXPECT_THROW(published_port(rendezvous_file()), Error);
+  std::filesystem::create_symlink(directory_ / "other", rendezvous_file(StartedBy::kEnvironment));
+  EXPECT_THROW(published_port(rendezvous_file(StartedBy::kEnvironment)), Error);
 }
 
 TEST_F(StoreRendezvous, ADirectoryThatIsGoneIsTold) {

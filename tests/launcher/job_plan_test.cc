@@ -14,7 +14,7 @@ PlanInputs inputs_for(int gpu_count) {
   PlanInputs inputs;
   inputs.machine.host_name = "here";
   inputs.machine.cores.clear();  // 16, each with two logical processors
-  for (int core = 0; core < 16; ++core) inputs.machine.cores.push_back({core, core + 16});
+  for (int core = 0; core < 16; ++core) inputs.machine.cores.push_back({{core, core + 16}});
   inputs.machine.gpu_count = gpu_count;
   inputs.program = {"/usr/bin/python3", {"train.py"}, true};
   inputs.spec.arguments = {"--lr", "0.1"};
@@ -119,6 +119,44 @@ TEST(JobPlan, BindsEachRankToItsOwnCores) {
   EXPECT_THAT(rank_processors(plan, {0, 1}), ElementsAre(2, 18));
   EXPECT_THAT(rank_processors(plan, {0, 2}), ElementsAre(5));
   EXPECT_THAT(describe(plan, {}, {}), HasSubstr("processors:\n  rank 0: 1\n  rank 1: 2,18\n  rank 2: 5\n"));
+}
+
+// 4 GPUs: 0 and 2 near NUMA node 1, the others near node 0; each node has 8 of the 16 cores.
+PlanInputs inputs_with_numa_nodes() {
+  PlanInputs inputs = inputs_for(4);
+  for (std::size_t core = 8; core < 16; ++core) inputs.machine.cores[core].numa_node = 1;
+  inputs.machine.gpus = {{"GPU-aa", 1}, {"GPU-bb", 0}, {"GPU-cc", 1}, {"GPU-dd", 0}};
+  inputs.spec.bind_cores_to_rank = true;
+  return inputs;
+}
+
+std::vector<int> first_processors(const JobPlan& plan) {
+  std::vector<int> firsts;
+  for (int rank = 0; rank < plan.world_size; ++rank)
+    firsts.push_back(rank_processors(plan, {0, rank}).front());
+  return firsts;
+}
+
+TEST(JobPlan, BoundRanksRunNearTheirGpu) {
+  PlanInputs inputs = inputs_with_numa_nodes();
+  JobPlan plan = make_job_plan(inputs);
+  EXPECT_THAT(first_processors(plan), ElementsAre(8, 0, 12, 4));
+  EXPECT_THAT(rank_processors(plan, {0, 2}), ElementsAre(12, 13, 14, 15, 28, 29, 30, 31));
+  inputs.environment.set("CUDA_VISIBLE_DEVICES", "GPU-cc,1,GPU-aa");
+  plan = make_job_plan(inputs);
+  EXPECT_THAT(first_processors(plan), ElementsAre(8, 0, 12));
+  EXPECT_EQ(rank_cores(plan, {0, 1}).size(), 8U) << "the only rank of its NUMA node has all of it";
+  EXPECT_EQ(rank_environment({}, plan, {0, 1}, {}).get("OMP_NUM_THREADS"), "8");
+}
+
+TEST(JobPlan, BoundRanksShareCoresInOrderWhereTheirGpusDoNotDecide) {
+  PlanInputs inputs = inputs_with_numa_nodes();
+  inputs.machine.gpus[3].numa_node = -1;
+  EXPECT_THAT(first_processors(make_job_plan(inputs)), ElementsAre(0, 4, 8, 12)) << "one place is not known";
+  inputs = inputs_with_numa_nodes();
+  inputs.spec.bind_core_list = {0, 1, 2, 3, 8};
+  EXPECT_THAT(first_processors(make_job_plan(inputs)), ElementsAre(0, 1, 2, 3))
+      << "too few cores near two of them";
 }
 
 TEST(JobPlan, ABindingThatCannotBeIsRefused) {

@@ -1,5 +1,5 @@
-// Kills, stops and slows the processes of a real job at random moments of its life: nothing may remain, the
-// launcher must end in time, and it must name whoever was hit first. A failure names its seed;
+// Kills, stops and slows processes of a real job, one or two, at random moments of its life: nothing may
+// remain, the launcher must end in time, and it must name whoever was hit first. A failure names its seed;
 // DEEPSCALE_CHAOS_SEED=<seed> replays it, DEEPSCALE_CHAOS_RUNS sets how many are tried.
 #include <fmt/core.h>
 #include <fmt/ranges.h>
@@ -18,11 +18,17 @@ namespace {
 
 constexpr auto kSoon = std::chrono::seconds(20);
 
-enum class Moment { kStarting, kRunning, kStopping, kFailing, kRestarting };
+enum class Moment { kStarting, kRunning, kStopping, kFailing, kRestarting, kPrinting };
 enum class Victim { kRank, kSupervisor, kLauncher };
-enum class Blow { kKill, kStop, kSlow };
+enum class Kind { kKill, kStop, kSlow };
 
-constexpr const char* kMoments[] = {"starting", "running", "stopping", "failing", "restarting"};
+struct Blow {
+  Victim victim;
+  Kind kind;
+  bool is(Victim whom, Kind how) const { return victim == whom && kind == how; }
+};
+
+constexpr const char* kMoments[] = {"starting", "running", "stopping", "failing", "restarting", "printing"};
 constexpr const char* kVictims[] = {"a rank", "a supervisor", "the launcher"};
 constexpr const char* kBlows[] = {"killed", "stopped", "slowed"};
 
@@ -41,16 +47,39 @@ class Dice {
 // What happens to whom, and when, in the job of a seed.
 struct Scenario {
   explicit Scenario(Dice& dice)
-      : moment(static_cast<Moment>(dice.roll(5))),
-        victim(static_cast<Victim>(dice.roll(3))),
-        blow(static_cast<Blow>(dice.roll(3))),
-        ranks(2 + dice.roll(3)) {
+      : moment(static_cast<Moment>(dice.roll(6))), blows{roll_blow(dice)}, ranks(2 + dice.roll(3)) {
+    if (dice.is_one_in(3) && moment != Moment::kRestarting) blows.push_back(second_blow(dice, blows.front()));
     for (const char* action : {"ignore-stop", "grandchild", "detached-grandchild", "orphan-grandchild"}) {
       if (dice.is_one_in(2)) actions.push_back(action);
     }
     actions.push_back("out=ready\n");
-    if (dice.is_one_in(3)) actions.push_back("close-output");
+    if (moment == Moment::kPrinting) {
+      actions.push_back("flood=2");  // more than fits into all that is between the rank and us
+    } else if (dice.is_one_in(3)) {
+      actions.push_back("close-output");
+    }
     actions.push_back("hang");
+  }
+
+  static Blow roll_blow(Dice& dice) {
+    const auto victim = static_cast<Victim>(dice.roll(3));
+    return {victim, static_cast<Kind>(dice.roll(3))};
+  }
+
+  // Not what docs/decisions/0005 excludes: the launcher and a supervisor killed, or, for lack of anybody who
+  // could wake it, a supervisor stopped when the launcher is dead already.
+  static Blow second_blow(Dice& dice, const Blow& first) {
+    Blow second = roll_blow(dice);
+    if (first.is(Victim::kLauncher, Kind::kKill)) second.victim = Victim::kRank;
+    const bool are_both_killed =
+        first.is(Victim::kSupervisor, Kind::kKill) && second.is(Victim::kLauncher, Kind::kKill);
+    if (are_both_killed) second.victim = Victim::kRank;
+    return second;
+  }
+
+  bool kills_launcher() const {
+    return std::any_of(blows.begin(), blows.end(),
+                       [](const Blow& blow) { return blow.is(Victim::kLauncher, Kind::kKill); });
   }
 
   std::vector<std::string> arguments() const {
@@ -62,14 +91,16 @@ struct Scenario {
   }
 
   std::string text() const {
-    return fmt::format("{} is {} while the job is {}; {} ranks: {}", kVictims[static_cast<int>(victim)],
-                       kBlows[static_cast<int>(blow)], kMoments[static_cast<int>(moment)], ranks,
-                       fmt::join(actions, " "));
+    std::vector<std::string> texts;
+    for (const Blow& blow : blows)
+      texts.push_back(fmt::format("{} is {}", kVictims[static_cast<int>(blow.victim)],
+                                  kBlows[static_cast<int>(blow.kind)]));
+    return fmt::format("{} while the job is {}; {} ranks: {}", fmt::join(texts, ", and "),
+                       kMoments[static_cast<int>(moment)], ranks, fmt::join(actions, " "));
   }
 
   Moment moment;
-  Victim victim;
-  Blow blow;
+  std::vector<Blow> blows;
   int ranks;
   std::vector<std::string> actions;  // of every rank
 };
@@ -95,10 +126,10 @@ class ChaosRun {
   };
 
   void reach_the_moment();
-  Target choose_target();
-  void strike(const Target& target);
+  Target choose_target(Victim wanted);
+  void strike(const Target& target, Kind kind);
   void expect_as_cause(const Target& target);
-  bool goes_on(const Target& target);
+  bool goes_on(const Target& target, Kind kind);
   void ask_to_stop();
   void check_end(int wait_status);
   bool is_expected(const JsonJob::Json& failure) const;
@@ -108,17 +139,23 @@ class ChaosRun {
   JsonJob job_;
   std::vector<Cause> causes_;
   bool was_asked_to_stop_ = false;
+  bool was_launcher_killed_ = false;
 };
 
 void ChaosRun::run() {
   ASSERT_NO_FATAL_FAILURE(reach_the_moment());
-  const Target target = choose_target();
-  strike(target);
-  if (goes_on(target)) ask_to_stop();
+  bool may_go_on = true;
+  for (const Blow& blow : scenario_.blows) {
+    const Target target = choose_target(blow.victim);
+    strike(target, blow.kind);
+    may_go_on = goes_on(target, blow.kind) && may_go_on;
+    if (scenario_.blows.size() > 1) dice_.pause(10);
+  }
+  if (may_go_on) ask_to_stop();
+  job_.launcher().send(SIGCONT);  // a launcher that was stopped can do nothing before
   const auto status = job_.finish(kSoon);
   ASSERT_TRUE(status) << "the launcher hangs";
-  const bool was_launcher_killed = target.victim == Victim::kLauncher && scenario_.blow == Blow::kKill;
-  if (!was_launcher_killed) check_end(*status);
+  if (!was_launcher_killed_) check_end(*status);
   EXPECT_TRUE(wait_until([&] { return job_.living_processes() == 0; }, kSoon))
       << job_.living_processes() << " processes are left";
 }
@@ -131,6 +168,7 @@ void ChaosRun::reach_the_moment() {
   }
   ASSERT_TRUE(job_.wait_for([&] { return job_.ranks_ready() == scenario_.ranks; }, kSoon));
   if (scenario_.moment == Moment::kRunning) return;
+  if (scenario_.moment == Moment::kPrinting) return dice_.pause(50);  // nobody reads meanwhile
   if (scenario_.moment == Moment::kStopping) {
     ask_to_stop();
   } else {
@@ -145,29 +183,32 @@ void ChaosRun::reach_the_moment() {
 }
 
 // Whoever the scenario means, where that is there at this moment; else the one above it.
-ChaosRun::Target ChaosRun::choose_target() {
-  job_.read_events();
+ChaosRun::Target ChaosRun::choose_target(Victim wanted) {
+  if (scenario_.moment != Moment::kPrinting) job_.read_events();
   const int rank = dice_.roll(scenario_.ranks);
   const auto pid = job_.pid_of(rank);
-  if (scenario_.victim == Victim::kRank && pid) return {Victim::kRank, *pid, rank};
+  if (wanted == Victim::kRank && pid) return {Victim::kRank, *pid, rank};
   const auto supervisors = children_of(job_.launcher().pid());
-  if (scenario_.victim != Victim::kLauncher && !supervisors.empty()) {
+  const bool may_be_supervisor =
+      wanted == Victim::kSupervisor || (wanted == Victim::kRank && !scenario_.kills_launcher());
+  if (may_be_supervisor && !supervisors.empty()) {
     const pid_t supervisor = supervisors[static_cast<std::size_t>(rank) % supervisors.size()];
     return {Victim::kSupervisor, supervisor, job_.rank_below(supervisor)};
   }
   return {Victim::kLauncher, job_.launcher().pid(), std::nullopt};
 }
 
-void ChaosRun::strike(const Target& target) {
-  if (scenario_.blow == Blow::kKill) {
+void ChaosRun::strike(const Target& target, Kind kind) {
+  if (kind == Kind::kKill) {
+    if (target.victim == Victim::kLauncher) was_launcher_killed_ = true;
     expect_as_cause(target);
     ::kill(target.pid, SIGKILL);
     return;
   }
-  for (int i = scenario_.blow == Blow::kSlow ? 10 : 1; i > 0; --i) {
+  for (int i = kind == Kind::kSlow ? 10 : 1; i > 0; --i) {
     ::kill(target.pid, SIGSTOP);
     dice_.pause(5);
-    if (scenario_.blow == Blow::kSlow) ::kill(target.pid, SIGCONT);
+    if (kind == Kind::kSlow) ::kill(target.pid, SIGCONT);
   }
 }
 
@@ -180,14 +221,15 @@ void ChaosRun::expect_as_cause(const Target& target) {
       causes_.push_back({rank, "signalled"});
     } else {
       causes_.push_back({rank, "lost"});
-      if (scenario_.moment != Moment::kRunning) causes_.push_back({rank, "spawn failed"});
+      if (scenario_.moment == Moment::kStarting || scenario_.moment == Moment::kRestarting)
+        causes_.push_back({rank, "spawn failed"});
     }
   }
 }
 
 // Whether the job may outlive the blow, and so has to be asked to end.
-bool ChaosRun::goes_on(const Target& target) {
-  if (scenario_.blow != Blow::kKill) return true;
+bool ChaosRun::goes_on(const Target& target, Kind kind) {
+  if (kind != Kind::kKill) return true;
   if (target.victim == Victim::kLauncher || scenario_.moment != Moment::kRestarting) return false;
   if (job_.generation() == 1) return false;
   // The blow hit a generation that was failing anyway, or one that had not been told of yet.
@@ -200,7 +242,7 @@ bool ChaosRun::goes_on(const Target& target) {
 void ChaosRun::ask_to_stop() {
   was_asked_to_stop_ = true;
   job_.launcher().send(SIGTERM);
-  job_.launcher().send(SIGCONT);  // a launcher that was stopped can do nothing before
+  job_.launcher().send(SIGCONT);
   if (!dice_.is_one_in(4)) return;
   dice_.pause(20);
   job_.launcher().send(SIGTERM);  // once more: now

@@ -36,11 +36,33 @@ TEST(Machine, KnowsItsNames) {
     EXPECT_FALSE(machine.is_called(name)) << name;
 }
 
+TEST(Machine, KnowsWhereItsGpusAre) {
+  Machine machine;
+  machine.gpus = {{"GPU-8932f937-d72c", 1}, {"GPU-46abccd6-022e", 0}};
+  EXPECT_EQ(machine.numa_node_of_gpu("0"), 1);
+  EXPECT_EQ(machine.numa_node_of_gpu("1"), 0);
+  EXPECT_EQ(machine.numa_node_of_gpu("2"), -1);
+  EXPECT_EQ(machine.numa_node_of_gpu("GPU-46abccd6-022e"), 0);
+  EXPECT_EQ(machine.numa_node_of_gpu("GPU-89"), 1);
+  EXPECT_EQ(machine.numa_node_of_gpu("MIG-GPU-46abccd6-022e/7/0"), 0);
+  EXPECT_EQ(machine.numa_node_of_gpu("MIG-6e16a44b"), -1);
+}
+
+TEST(Machine, AQuotaLimitsTheCoresThatAJobCanKeepBusy) {
+  Machine machine;
+  machine.cores.assign(16, {{0}, 0});
+  EXPECT_EQ(machine.usable_core_count(), 16);
+  for (const auto& [quota, cores] : {std::pair(3.5, 4), std::pair(0.2, 1), std::pair(64.0, 16)}) {
+    machine.processor_quota = quota;
+    EXPECT_EQ(machine.usable_core_count(), cores) << quota;
+  }
+}
+
 TEST(Machine, FindsItselfInOrder) {
   const Machine machine = Machine::of_this();
   EXPECT_FALSE(machine.host_name.empty());
   EXPECT_GE(machine.core_count(), 1);
-  for (const std::vector<int>& core : machine.cores) EXPECT_THAT(core, ::testing::Not(IsEmpty()));
+  for (const Core& core : machine.cores) EXPECT_THAT(core.processors, ::testing::Not(IsEmpty()));
   EXPECT_GE(machine.gpu_count, 0);
 }
 

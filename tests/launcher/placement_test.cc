@@ -25,7 +25,7 @@ TEST(Placement, CountsTakeTheFirst) {
 
 TEST(Placement, TooMuchNamesBothNumbers) {
   EXPECT_THAT(message_of([] { place_ranks(kHosts, {.node_count = 4}); }),
-              HasSubstr("--num_nodes 4 asks for more hosts than the 3"));
+              HasSubstr("--num_nodes 4 asks for more hosts than there are (3)"));
   EXPECT_THAT(message_of([] { place_ranks(kHosts, {.ranks_per_node = 2}); }),
               HasSubstr("--num_gpus 2 asks for more ranks than the 1 slots (GPUs) of host \"b\""));
 }
