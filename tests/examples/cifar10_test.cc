@@ -101,7 +101,7 @@ TEST_P(Cifar10Refuses, InOneSentence) {
   folder.write("malformed.json", "{\"fp16\": ");
   folder.write("data_batch_1.bin", "not an image");
   const Outcome outcome =
-      run("env -C '" + folder.path().string() + "' " CIFAR10_PROGRAM " " + GetParam().arguments);
+      run_program("env -C '" + folder.path().string() + "' " CIFAR10_PROGRAM " " + GetParam().arguments);
   EXPECT_EQ(outcome.exit_code, 1);
   EXPECT_THAT(outcome.output, AllOf(testing::StartsWith("cifar10: "), HasSubstr(GetParam().message)));
   EXPECT_EQ(std::count(outcome.output.begin(), outcome.output.end(), '\n'), 1) << outcome.output;
