@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "comm/base/dynamic_library.h"
+#include "comm/base/environment.h"
 #include "launcher/job/file_path.h"
 #include "launcher/report/build_facts.h"
 #include "launcher/report/system_facts.h"
@@ -77,6 +78,15 @@ ReportEntry library_backend(const char* name, bool is_in_build, const std::vecto
   return has_library ? usable(name, found) : not_usable(name, found, "");
 }
 
+// Where comm/nccl looks for it. LibTorch's own comes with its program; here it is only looked for.
+std::vector<std::string> nccl_libraries() {
+  std::vector<std::string> libraries = {
+      "libnccl.so.2", std::string(build_facts::kLibTorchRoot) + "/../nvidia/nccl/lib/libnccl.so.2"};
+  const std::string chosen = Environment::of_process().get_or("DEEPSCALE_NCCL_LIBRARY", "");
+  if (!chosen.empty()) libraries.insert(libraries.begin(), chosen);
+  return libraries;
+}
+
 }  // namespace
 
 EnvironmentReport operator_sections(bool has_gpu) {
@@ -90,7 +100,7 @@ EnvironmentReport operator_sections(bool has_gpu) {
        {usable("single", "one process"), usable("shm", "the processes of one host, through shared memory"),
         usable("tcp", "any number of processes, through the CPU"),
         library_backend("gloo", false, {"libgloo.so.0", "libgloo.so"}),
-        library_backend("nccl", build_facts::kWithNccl, {"libnccl.so.2", "libnccl.so"})}}};
+        library_backend("nccl", build_facts::kWithNccl, nccl_libraries())}}};
 }
 
 }  // namespace deepscale

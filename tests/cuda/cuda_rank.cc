@@ -17,7 +17,7 @@ int main(int argc, char** argv) try {
   const auto losses =
       testing::train_patchwork(testing::make_patchwork(), config, std::move(options), std::atoi(argv[3]));
   for (const double loss : losses) {
-    if (talks) fmt::print("loss {:.8f}\n", loss);
+    if (talks) fmt::print("patchwork_loss {:.8f}\n", loss);
   }
   return 0;
 } catch (const std::exception& error) {

@@ -3,7 +3,6 @@
 #include <torch/torch.h>
 
 #include "comm/base/error.h"
-#include "comm/nccl/device_queue.h"
 #include "comm/nccl/nccl_communicator.h"
 #include "runtime/engine/device.h"
 #include "runtime/engine/tensor_collectives.h"
@@ -107,22 +106,6 @@ TEST(NcclDevice, AbortIsFinal) {
     EXPECT_THAT(error.what(), ::testing::HasSubstr("a test asked for it"));
   }
   EXPECT_EQ(values.sum().item<float>(), 4950.0f) << "the GPU goes on";
-}
-
-// A rank that never comes must not keep this one for ever, on the GPU either.
-TEST(NcclDevice, JoiningEndsAtTheTimeout) {
-  DEEPSCALE_NEED_GPU();
-  const auto device = std::make_shared<cuda::Device>("", 0);
-  const auto api = std::make_shared<nccl::Api>("");
-  nccl::UniqueId id;
-  ASSERT_EQ(api->get_unique_id(&id), nccl::kSuccess);
-  try {
-    nccl::DeviceQueue queue(
-        {.device = device, .api = api, .rank = 0, .size = 2, .id = id, .timeout = std::chrono::seconds(3)});
-    FAIL() << "a communicator of two ranks with one";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kTimeout) << error.what();
-  }
 }
 
 }  // namespace

@@ -16,7 +16,7 @@ Config patchwork_config(int stage, DType dtype) {
   config.zero.max_live_parameters = 1500;
   config.zero.max_reuse_distance = 600;
   config.optimizer =
-      OptimizerConfig{.kind = OptimizerKind::kAdamW, .lr = 2e-3, .betas = {0.9, 0.98}, .eps = 1e-6};
+      OptimizerConfig{.kind = OptimizerKind::kAdamW, .lr = 4e-3, .betas = {0.9, 0.98}, .eps = 1e-6};
   return config;
 }
 

@@ -10,7 +10,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 
 readonly BUILD=build-gpu
-readonly TARGETS=(deepscale cifar10 nccl_device_test engine_cuda_test cuda_rank)
+readonly TARGETS=(deepscale cifar10 nccl_device_test nccl_join_test engine_cuda_test cuda_rank)
 failed=()
 
 say() { printf '== %4ds %s\n' "$SECONDS" "$*"; }
@@ -33,7 +33,7 @@ pack() {
   (cd "$staging/include/boost" && rm -rf geometry spirit phoenix fusion/*/*50* math gil compute hana mpl/*/*50* wave graph polygon python msm yap \
     accumulators numeric/{ublas,odeint} units multiprecision histogram log metaparse parameter locale statechart signals2 xpressive proto beast json)
   tar -C "$staging" -czf "$folder/third_party.tar.gz" include googletest
-  if [[ -e data/digits/batches.meta.txt ]]; then cp -r data/digits "$folder"; fi
+  if [[ -e data/digits/batches.meta.txt ]]; then cp -rL data/digits "$folder"; fi
   rm -rf "$staging"
   du -sh "$folder"
 }
