@@ -53,7 +53,10 @@ unpack() {
 configure() {
   local torch
   torch=${Torch_DIR:-$(python3 -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0] + "/share/cmake/Torch")')}
-  cmake -S . -B "$BUILD" -G Ninja -DCMAKE_BUILD_TYPE=Release -DDEEPSCALE_WITH_CUDA=ON "-DTorch_DIR=$torch" \
+  # Where g++ has no libstdc++.so of its own it would take the static one, and LibTorch brings the shared one: two copies of one library.
+  mkdir -p "$BUILD/lib"
+  ln -sf "$(ldconfig -p | awk '/libstdc\+\+\.so\.6 .*x86-64/ {print $NF; exit}')" "$BUILD/lib/libstdc++.so"
+  cmake -S . -B "$BUILD" -G Ninja "-DCMAKE_EXE_LINKER_FLAGS=-L$PWD/$BUILD/lib" -DCMAKE_BUILD_TYPE=Release -DDEEPSCALE_WITH_CUDA=ON "-DTorch_DIR=$torch" \
     "-DCMAKE_PREFIX_PATH=$PWD/$BUILD/third_party" "-DDEEPSCALE_GOOGLETEST_DIR=$PWD/$BUILD/third_party/googletest"
 }
 
