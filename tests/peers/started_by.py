@@ -17,7 +17,7 @@ import peer
 HELLO_RANKS = os.path.abspath(sys.argv[1])
 LAUNCHER = sys.argv[2]
 RANKS = 4
-LINE = re.compile(r"rank (\d+) of (\d+) on \S+ \(local rank (\d+), started by (.*)\): sum of ranks = (\d+) \[\w+\]$")
+LINE = re.compile(r"rank (\d+) of (\d+) \(rank (\d+) of node \d+, started by (.*)\): sum of ranks = (\d+) \[\w+\]$")
 BEHIND_A_WRAPPER = ["sh", "-c", '"$0" "$@"; exit $?']  # so that every rank has a parent of its own
 
 
