@@ -111,6 +111,9 @@ const std::vector<LaunchOption>& launch_options() {
        [](Spec& spec, Text value) { spec.max_restarts = parse_whole(value, 0, 1 << 20); }},
       {kLife, 0, "timeout", "TIME", "end the job after this time, with exit code 124 (default: never)",
        [](Spec& spec, Text value) { spec.timeout = parse_duration(value); }},
+      {kLife, 0, "heartbeat_timeout", "TIME",
+       "how long a rank that sends heartbeats may make no step (default: for ever)",
+       [](Spec& spec, Text value) { spec.heartbeat_timeout = parse_duration(value); }},
 
       {kOutput, 0, "tag_output", nullptr,
        "begin every line with its [rank] (default: when there are several)",
@@ -168,8 +171,8 @@ const std::vector<OptionAlias>& option_aliases() {
 }
 
 const std::vector<const char*>& options_not_yet_there() {
-  static const std::vector<const char*> names = {"heartbeat_timeout", "elastic_training", "min_elastic_nodes",
-                                                 "max_elastic_nodes", "autotuning"};
+  static const std::vector<const char*> names = {"elastic_training", "min_elastic_nodes", "max_elastic_nodes",
+                                                 "autotuning"};
   return names;
 }
 
