@@ -11,11 +11,13 @@
 #include <boost/asio/write.hpp>
 #include <condition_variable>
 #include <mutex>
+#include <new>
 #include <thread>
 #include <utility>
 
 #include "agents/link/link_address.h"
 #include "agents/link/outbox.h"
+#include "agents/link/stack_dump.h"
 #include "comm/base/clock.h"
 #include "comm/base/error.h"
 #include "comm/store/socket.h"
@@ -220,7 +222,10 @@ void RankLink::Connection::take(std::string_view bytes) {
 }
 
 void RankLink::Connection::hear(const LinkMessage& message) {
-  if (message.kind == LinkKind::kStop) was_asked_to_stop_ = true;
+  // After another rank's failure there is nothing to save together, and no time.
+  if (message == LinkMessage{LinkKind::kStop, static_cast<std::int64_t>(LinkStop::kRequested), {}})
+    was_asked_to_stop_ = true;
+  if (message.kind == LinkKind::kDumpStacks) dump_stacks();
   if (message.kind == LinkKind::kFailureReceived) {
     std::lock_guard lock(mutex_);
     ++reports_received_;
@@ -258,6 +263,7 @@ RankLink::RankLink(std::unique_ptr<Connection> connection) : connection_(std::mo
 RankLink RankLink::from_environment(const Environment& environment) {
   const std::string agent = environment.get_or("DEEPSCALE_AGENT", "");
   if (agent.empty()) return {};
+  install_stack_dump();
   const auto generation = environment.get_integer("DEEPSCALE_GENERATION").value_or(0);
   return RankLink(std::make_unique<Connection>(LinkAddress::parse(agent), generation));
 }
@@ -281,6 +287,24 @@ bool RankLink::stop_requested() const {
 bool RankLink::report_failure(RankFailure kind, std::string_view message) {
   return connection_ && connection_->report({LinkKind::kFailure, static_cast<std::int64_t>(kind),
                                              std::string(message.substr(0, kMaxLinkTextBytes))});
+}
+
+bool RankLink::report_failure(const std::exception& error) {
+  return report_failure(rank_failure_of(error), error.what());
+}
+
+RankFailure rank_failure_of(const std::exception& error) {
+  const std::string_view message = error.what();
+  const auto says = [message](const char* words) { return message.find(words) != std::string_view::npos; };
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr || says("out of memory") ||
+      says("can't allocate memory"))
+    return RankFailure::kOutOfMemory;
+  if (says("CUDA error") || says("CUDA driver error") || says("NCCL error")) return RankFailure::kCuda;
+  const auto* ours = dynamic_cast<const Error*>(&error);
+  if (ours == nullptr) return RankFailure::kException;
+  if (ours->code() == ErrorCode::kTimeout) return RankFailure::kCollectiveTimeout;
+  const bool is_consequence = ours->code() == ErrorCode::kPeerLost || ours->code() == ErrorCode::kAborted;
+  return is_consequence ? RankFailure::kPeerLost : RankFailure::kException;
 }
 
 }  // namespace deepscale

@@ -11,6 +11,8 @@
 // needs no other path for a run without `deepscale launch`. A process may have several links; they speak for
 // the same rank.
 //
+// A process with a link also prints its stacks when its agent asks for them (stack_dump.h).
+//
 // Ownership: a RankLink owns its connection and one thread, which sends and receives in the background.
 // Threads: any thread may call any method. Blocking: from_environment() until the agent has answered, at most
 // 10 s; report_failure() until the agent has it, at most 2 s; the destructor until the thread has ended;
@@ -18,6 +20,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <string_view>
 
@@ -48,12 +51,14 @@ class RankLink {
   void rest();
 
   // The job is to end, and there is time to save and leave: `deepscale launch` was asked to stop. Whoever has
-  // called this once is asked in this way alone; others get the signal at once.
+  // called this once is asked in this way alone; others get the signal at once. Not because another rank has
+  // failed: then all are ended.
   bool stop_requested() const;
 
   // Why this rank cannot go on: the failure report names it. A heartbeat after it takes it back. True when
   // the agent has it.
   bool report_failure(RankFailure kind, std::string_view message);
+  bool report_failure(const std::exception& error);
 
  private:
   class Connection;
@@ -61,5 +66,8 @@ class RankLink {
 
   std::unique_ptr<Connection> connection_;
 };
+
+// By the code of an Error, else by the words of the message.
+RankFailure rank_failure_of(const std::exception& error);
 
 }  // namespace deepscale

@@ -17,6 +17,8 @@ namespace {
 namespace asio = boost::asio;
 
 constexpr std::size_t kMaxErrorLineBytes = 4096;
+constexpr auto kLate = std::chrono::milliseconds(100);
+constexpr auto kStackTime = std::chrono::seconds(1);
 
 // The last lines of a stream.
 class LastLines {
@@ -94,6 +96,7 @@ class NodeAgent::Implementation : public std::enable_shared_from_this<Implementa
 
     RankCommand command;
     std::size_t index;
+    bool leaves_by_itself = false;  // it was asked to, over its link
     RankStateMachine life;
     std::unique_ptr<ChildProcess> process;
     std::array<LineSplitter, 2> splitters;  // by OutputStream
@@ -111,6 +114,10 @@ class NodeAgent::Implementation : public std::enable_shared_from_this<Implementa
   void note_failure(const Rank& rank);
   void hear_of(std::size_t index);
   void keep_report(Rank& rank);
+  std::vector<RankProgress> progress() const;
+  void watch_progress();
+  void look_at(Clock::time_point when);
+  void job_hangs(const Hang& hang);
   void begin_teardown(StopSignal signal);
   void ask_to_stop(Rank& rank, StopSignal signal);
   void kill(Rank& rank);
@@ -124,6 +131,8 @@ class NodeAgent::Implementation : public std::enable_shared_from_this<Implementa
   std::deque<Rank> ranks_;           // a deque keeps addresses: the callbacks of the processes hold them
   std::optional<LinkServer> links_;  // until the end: it keeps the io_context busy
   asio::steady_timer deadline_;
+  asio::steady_timer hang_timer_;
+  bool is_watching_ = false;  // hang_timer_ is set
   NodeResult result_;
   Clock::time_point started_at_;
   bool is_started_ = false;
@@ -134,7 +143,7 @@ class NodeAgent::Implementation : public std::enable_shared_from_this<Implementa
 
 NodeAgent::Implementation::Implementation(asio::io_context& io, std::vector<RankCommand> commands,
                                           NodeListener& listener, NodeAgentOptions options)
-    : io_(io), listener_(listener), options_(std::move(options)), deadline_(io) {
+    : io_(io), listener_(listener), options_(std::move(options)), deadline_(io), hang_timer_(io) {
   links_.emplace(io, LinkServerOptions{.rank_count = commands.size(),
                                        .generation = options_.generation,
                                        .logger = options_.logger,
@@ -231,6 +240,7 @@ void NodeAgent::Implementation::hear_of(std::size_t index) {
   if (!rank.is_running()) return;
   if (may_follow(rank.life.state(), RankState::kJoined)) move(rank, RankState::kJoined);
   if (link.steps && may_follow(rank.life.state(), RankState::kRunning)) move(rank, RankState::kRunning);
+  watch_progress();
 }
 
 // Before it is asked to end: what it reports later may be a consequence.
@@ -240,10 +250,66 @@ void NodeAgent::Implementation::keep_report(Rank& rank) {
   rank.result.reported = link.failure;
 }
 
+// Hangs.
+
+std::vector<RankProgress> NodeAgent::Implementation::progress() const {
+  std::vector<RankProgress> ranks;
+  for (const Rank& rank : ranks_) {
+    const LinkStatus& link = links_->status(rank.index);
+    const bool is_watched = rank.is_running() && link.steps && !link.is_resting && link.connections > 0;
+    ranks.push_back({.is_watched = is_watched,
+                     .steps = link.steps.value_or(0),
+                     .progress_at = link.progress_at,
+                     .heard_at = link.heard_at});
+  }
+  return ranks;
+}
+
+void NodeAgent::Implementation::watch_progress() {
+  if (!options_.heartbeat_timeout || is_watching_ || is_stopping_ || is_finished_) return;
+  if (const auto next = next_look(progress(), *options_.heartbeat_timeout)) look_at(*next);
+}
+
+void NodeAgent::Implementation::look_at(Clock::time_point when) {
+  is_watching_ = true;
+  hang_timer_.expires_at(when);
+  hang_timer_.async_wait([self = shared_from_this(), when](const boost::system::error_code& cancelled) {
+    if (cancelled || self->is_stopping_ || self->is_finished_) return;
+    const auto now = Clock::now();
+    // When we ourselves stood still, heartbeats wait to be read.
+    if (now - when > kLate) return self->look_at(now + kLate / 2);
+    self->is_watching_ = false;
+    std::vector<RankProgress> ranks = self->progress();
+    if (!find_hang(ranks, now, *self->options_.heartbeat_timeout)) return self->watch_progress();
+    for (Rank& rank : self->ranks_) {
+      ranks[rank.index].is_suspended = ranks[rank.index].is_watched && rank.process->is_suspended();
+    }
+    self->job_hangs(*find_hang(ranks, now, *self->options_.heartbeat_timeout));
+  });
+}
+
+void NodeAgent::Implementation::job_hangs(const Hang& hang) {
+  result_.hang = hang;
+  result_.first_cause = hang.index;
+  std::vector<int> without_stacks;
+  for (Rank& rank : ranks_) {
+    if (!rank.is_running() || rank.process->request_stacks() || links_->ask_for_stacks(rank.index)) continue;
+    without_stacks.push_back(rank.command.rank);
+  }
+  listener_.on_hang(ranks_[hang.index].result, hang, without_stacks);
+  is_watching_ = true;
+  hang_timer_.expires_after(kStackTime);
+  hang_timer_.async_wait([self = shared_from_this()](const boost::system::error_code& cancelled) {
+    if (!cancelled && !self->is_finished_) self->begin_teardown(StopSignal::kTerminate);
+  });
+}
+
 // The end of one rank.
 
-void NodeAgent::Implementation::rank_ended(Rank& rank, const ExitStatus& status) {
-  rank.result.status = status;
+void NodeAgent::Implementation::rank_ended(Rank& rank, const ExitStatus& how) {
+  rank.result.status = how;
+  if (rank.leaves_by_itself) rank.result.status.stopped_by_us = true;
+  const ExitStatus& status = rank.result.status;
   rank.result.ended_at = std::chrono::system_clock::now();
   if (!is_stopping_) keep_report(rank);
   move(rank, status.how == ExitStatus::How::kLost ? RankState::kLost : RankState::kExited);
@@ -264,6 +330,7 @@ void NodeAgent::Implementation::rank_gone(Rank& rank) {
 // What is noted here had happened before our request to stop arrived. In which order we hear of ends that
 // come together is the scheduler's choice.
 void NodeAgent::Implementation::note_failure(const Rank& rank) {
+  if (result_.hang) return;
   if (result_.first_cause && !is_cause_rather_than(rank.result, ranks_[*result_.first_cause].result)) {
     return;
   }
@@ -280,13 +347,14 @@ void NodeAgent::Implementation::request_stop(StopSignal signal) {
     return;
   }
   for (Rank& rank : ranks_) {
-    if (rank.is_running()) rank.process->stop(signal);
+    if (rank.is_running() && !rank.leaves_by_itself) rank.process->stop(signal);
   }
 }
 
 void NodeAgent::Implementation::begin_teardown(StopSignal signal) {
   if (is_stopping_) return;
   is_stopping_ = true;
+  hang_timer_.cancel();
   for (Rank& rank : ranks_) {
     if (rank.is_running()) keep_report(rank);
   }
@@ -300,8 +368,13 @@ void NodeAgent::Implementation::begin_teardown(StopSignal signal) {
 }
 
 void NodeAgent::Implementation::ask_to_stop(Rank& rank, StopSignal signal) {
-  links_->request_stop(rank.index, result_.first_cause ? LinkStop::kFailure : LinkStop::kRequested);
-  if (rank.process->stop(signal)) {
+  const bool is_failure = result_.first_cause.has_value();
+  const bool was_told =
+      links_->request_stop(rank.index, is_failure ? LinkStop::kFailure : LinkStop::kRequested);
+  // A signal that it does not handle would end it before it has saved.
+  rank.leaves_by_itself =
+      !is_failure && was_told && links_->status(rank.index).watches_stop && !rank.process->handles(signal);
+  if (rank.leaves_by_itself || rank.process->stop(signal)) {
     move(rank, RankState::kStopping);
   } else {
     kill(rank);
@@ -338,6 +411,7 @@ void NodeAgent::Implementation::finish_when_all_are_gone() {
   if (!is_started_ || is_finished_ || is_any_here) return;
   is_finished_ = true;
   deadline_.cancel();
+  hang_timer_.cancel();
   links_.reset();
   asio::post(io_, [self = shared_from_this()] {
     if (self->is_abandoned_) return;
@@ -351,6 +425,7 @@ void NodeAgent::Implementation::abandon() {
   is_abandoned_ = true;
   is_finished_ = true;
   deadline_.cancel();
+  hang_timer_.cancel();
   links_.reset();
   for (Rank& rank : ranks_) {
     if (rank.is_here()) rank.process->kill();  // all at once, before the waiting begins

@@ -9,6 +9,18 @@
 // was killed or faulted is the cause rather than one that exited or aborted. The states of a rank are drawn
 // in rank_state.h; where a failed start, a request_stop() or a kill_now() comes in, the same teardown runs.
 //
+// The agent listens for the links of its ranks (agents/link) and tells each by DEEPSCALE_AGENT where; a rank
+// need not use it. Who is to end is told so over the link first. A rank that reported a failure over its link
+// before it was asked to end has failed by itself, whenever its process ends; and one that says that it lost
+// its peers is no cause where another is.
+//
+// With a heartbeat_timeout, ranks that have sent heartbeats and make no more steps (hang_watch.h) are a
+// failure too: the one to blame is the first cause, every rank is asked for its stacks, and the teardown
+// follows a second later.
+//
+// Asked to stop from outside, a rank that asks RankLink::stop_requested() is told over its link alone, unless
+// it also handles the signal: so it has all of `grace` to save and leave.
+//
 // Ownership: the io_context and the listener must outlive the agent; the agent owns the processes, and its
 // destructor kills what is left. Threads: all calls and all callbacks on the one thread that runs the
 // io_context. Nothing blocks except start() (see ChildProcess).
@@ -23,6 +35,7 @@
 #include <vector>
 
 #include "agents/link/link_server.h"
+#include "agents/node/hang_watch.h"
 #include "agents/node/rank_state.h"
 #include "agents/process/child_process.h"
 #include "agents/process/exit_status.h"
@@ -72,8 +85,9 @@ struct NodeResult {
   std::optional<std::size_t>
       first_cause;  // index into ranks: who ended badly first; none when all went well or we were asked
   std::optional<StopSignal>
-      stop_request;         // what request_stop() forwarded, when it was called before any failure
-  bool was_killed = false;  // kill_now() was called
+      stop_request;          // what request_stop() forwarded, when it was called before any failure
+  bool was_killed = false;   // kill_now() was called
+  std::optional<Hang> hang;  // then first_cause is the rank to blame
   Clock::duration duration{};
 
   // Every rank ended by itself with code 0.
@@ -88,6 +102,10 @@ class NodeListener {
   virtual ~NodeListener() = default;
   virtual void on_output(const OutputLine& line) = 0;
   virtual void on_event(const RankEvent& event) { (void)event; }
+  // The job hangs. `without_stacks`: the ranks that have no way to print theirs.
+  virtual void on_hang(const RankResult& to_blame, const Hang& hang, const std::vector<int>& without_stacks) {
+    (void)to_blame, (void)hang, (void)without_stacks;
+  }
   virtual void on_finished(const NodeResult& result) = 0;
 };
 
@@ -95,7 +113,8 @@ struct NodeAgentOptions {
   Clock::duration grace = std::chrono::seconds(5);  // from the request to stop until the kill
   std::size_t max_line_bytes = 64 * 1024;
   std::size_t kept_error_lines = 20;
-  int generation = 0;  // what the ranks' DEEPSCALE_GENERATION says
+  std::optional<Clock::duration> heartbeat_timeout;  // how long a rank may make no step
+  int generation = 0;                                // what the ranks' DEEPSCALE_GENERATION says
   Logger logger;
 };
 

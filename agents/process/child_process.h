@@ -103,6 +103,17 @@ class ChildProcess {
   // system has no way to ask, so that waiting for an answer is pointless. Nothing on a child that has ended.
   bool stop(StopSignal signal = StopSignal::kTerminate);
 
+  // Whether the child has a handler of its own for it. Windows does not tell: false.
+  bool handles(StopSignal signal) const;
+
+  // Asks the child to print its stacks to stderr, where it has a handler for that: SIGQUIT on Linux, which
+  // agents/link, Python's faulthandler and the JVM use so. Wakes it when it is stopped. False, and nothing is
+  // sent, where it has none, and on Windows.
+  bool request_stacks();
+
+  // Something has stopped it (SIGSTOP, a debugger). False where the system does not tell.
+  bool is_suspended() const;
+
   // Ends the whole tree, now, also what lives on after the child's end. Idempotent. Lets output flow again,
   // so that on_gone comes within bounds; a tree that the system cannot kill within 5 s counts as lost.
   void kill();

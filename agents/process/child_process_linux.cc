@@ -20,6 +20,7 @@
 #include "agents/process/child_process.h"
 #include "agents/process/descriptors_linux.h"
 #include "agents/process/exec_image_linux.h"
+#include "agents/process/process_status_linux.h"
 #include "agents/process/supervisor_linux.h"
 #include "agents/process/supervisors_linux.h"
 #include "comm/base/error.h"
@@ -73,6 +74,9 @@ class ChildProcess::Implementation : public std::enable_shared_from_this<Impleme
   void abandon();
   std::int64_t pid() const { return pid_; }
   bool stop(StopSignal signal);
+  bool handles(StopSignal signal) const;
+  bool request_stacks();
+  bool is_suspended() const;
   void kill();
   void pause_output() { is_paused_ = !is_forced_; }
   void resume_output();
@@ -187,6 +191,25 @@ void ChildProcess::Implementation::send(SupervisorCommand command) {
 bool ChildProcess::Implementation::stop(StopSignal signal) {
   if (!has_ended_) send({SupervisorCommand::kSignalGroup, signal_number(signal)});
   return true;
+}
+
+// The child is read by its number: once it was reaped that may be another's. What is done with the answer
+// goes through the supervisor, which knows.
+bool ChildProcess::Implementation::handles(StopSignal signal) const {
+  const auto status = has_ended_ ? std::nullopt : read_process_status(static_cast<pid_t>(pid_));
+  return status && status->catches(signal_number(signal));
+}
+
+bool ChildProcess::Implementation::request_stacks() {
+  const auto status = has_ended_ ? std::nullopt : read_process_status(static_cast<pid_t>(pid_));
+  if (!status || !status->catches(SIGQUIT)) return false;
+  send({SupervisorCommand::kSignalChild, SIGQUIT});
+  return true;
+}
+
+bool ChildProcess::Implementation::is_suspended() const {
+  const auto status = has_ended_ ? std::nullopt : read_process_status(static_cast<pid_t>(pid_));
+  return status && (status->state == 'T' || status->state == 't');
 }
 
 void ChildProcess::Implementation::kill() {
@@ -396,6 +419,15 @@ std::int64_t ChildProcess::pid() const {
 }
 bool ChildProcess::stop(StopSignal signal) {
   return implementation_->stop(signal);
+}
+bool ChildProcess::handles(StopSignal signal) const {
+  return implementation_->handles(signal);
+}
+bool ChildProcess::request_stacks() {
+  return implementation_->request_stacks();
+}
+bool ChildProcess::is_suspended() const {
+  return implementation_->is_suspended();
 }
 void ChildProcess::kill() {
   implementation_->kill();

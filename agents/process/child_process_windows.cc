@@ -381,6 +381,15 @@ std::int64_t ChildProcess::pid() const {
 bool ChildProcess::stop(StopSignal) {
   return implementation_->stop();
 }
+bool ChildProcess::handles(StopSignal) const {
+  return false;
+}
+bool ChildProcess::request_stacks() {
+  return false;
+}
+bool ChildProcess::is_suspended() const {
+  return false;
+}
 void ChildProcess::kill() {
   implementation_->kill();
 }

@@ -206,8 +206,13 @@ bool Supervisor::obey() {
   SupervisorCommand command;
   const auto size = ::recv(kLink, &command, sizeof command, MSG_DONTWAIT);
   if (size < 0 && (errno == EAGAIN || errno == EINTR)) return true;
-  if (size != sizeof command || command.kind != SupervisorCommand::kSignalGroup) return false;
-  signal_group(command.signal);
+  if (size != sizeof command || command.kind == SupervisorCommand::kKillTree) return false;
+  if (command.kind == SupervisorCommand::kSignalGroup) {
+    signal_group(command.signal);
+  } else if (child_ > 0) {
+    ::kill(child_, command.signal);
+    ::kill(child_, SIGCONT);
+  }
   return true;
 }
 

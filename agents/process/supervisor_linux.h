@@ -35,9 +35,9 @@ struct ExecPlan {
 };
 
 struct SupervisorCommand {
-  enum Kind : std::int32_t { kSignalGroup, kKillTree };
+  enum Kind : std::int32_t { kSignalGroup, kSignalChild, kKillTree };
   Kind kind;
-  std::int32_t signal;  // with kSignalGroup
+  std::int32_t signal;  // with kSignalGroup (a request to end) and kSignalChild (no such request)
 };
 
 struct SupervisorReport {

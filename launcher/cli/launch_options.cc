@@ -114,6 +114,9 @@ const std::vector<LaunchOption>& launch_options() {
          spec.timeout = parse_duration(value);
          if (*spec.timeout <= spec.timeout->zero()) fail("0 would end the job before it begins");
        }},
+      {kLife, 0, "heartbeat_timeout", "TIME",
+       "how long a rank that sends heartbeats may make no step (default: for ever)",
+       [](Spec& spec, Text value) { spec.heartbeat_timeout = parse_duration(value); }},
 
       {kOutput, 0, "tag_output", nullptr,
        "begin every line with its [rank] (default: when there are several)",
@@ -171,8 +174,8 @@ const std::vector<OptionAlias>& option_aliases() {
 }
 
 const std::vector<const char*>& options_not_yet_there() {
-  static const std::vector<const char*> names = {"heartbeat_timeout", "elastic_training", "min_elastic_nodes",
-                                                 "max_elastic_nodes", "autotuning"};
+  static const std::vector<const char*> names = {"elastic_training", "min_elastic_nodes", "max_elastic_nodes",
+                                                 "autotuning"};
   return names;
 }
 

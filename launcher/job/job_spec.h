@@ -46,6 +46,7 @@ struct JobSpec {
   int max_restarts = 0;
   std::chrono::milliseconds grace{5000};
   std::optional<std::chrono::milliseconds> timeout;
+  std::optional<std::chrono::milliseconds> heartbeat_timeout;  // how long a rank may make no step
   bool bind_cores_to_rank = false;
   std::vector<int> bind_core_list;  // ascending; empty: all
 

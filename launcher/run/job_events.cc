@@ -84,6 +84,24 @@ std::string rank_exited_event(const RankEvent& event, int generation) {
                   {"status", status_json(*event.status)}});
 }
 
+std::string rank_joined_event(const RankEvent& event, int generation) {
+  return as_line({{"event", "rank_joined"},
+                  {"rank", event.rank},
+                  {"local_rank", event.local_rank},
+                  {"generation", generation}});
+}
+
+std::string hang_event(const RankResult& to_blame, const Hang& hang, int generation) {
+  return as_line({{"event", "hang"},
+                  {"rank", to_blame.rank},
+                  {"local_rank", to_blame.local_rank},
+                  {"generation", generation},
+                  {"steps", hang.steps},
+                  {"most_steps", hang.most_steps},
+                  {"seconds", seconds(hang.standstill)},
+                  {"suspended", hang.is_suspended}});
+}
+
 std::string output_event(const OutputLine& line) {
   Json event = {{"event", "output"},
                 {"rank", line.rank},
@@ -99,9 +117,13 @@ std::string note_event(std::string_view text) {
 
 std::string failure_event(const FailureReport& report) {
   const RankResult& cause = report.cause;
+  const Json steps = cause.steps ? Json(*cause.steps) : Json();
   return as_line({{"event", "failure"},
                   {"class", failure_class_name(report.failure_class)},
+                  {"headline", report.headline},
                   {"explanation", report.explanation},
+                  {"reported", cause.reported ? Json(cause.reported->message) : Json()},
+                  {"steps", steps},
                   {"host", report.host},
                   {"rank", cause.rank},
                   {"local_rank", cause.local_rank},

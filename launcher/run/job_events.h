@@ -15,6 +15,8 @@ namespace deepscale {
 std::string job_started_event(const JobPlan& plan, const Rendezvous& rendezvous);
 std::string rank_started_event(const RankEvent& event, int generation);
 std::string rank_exited_event(const RankEvent& event, int generation);
+std::string rank_joined_event(const RankEvent& event, int generation);
+std::string hang_event(const RankResult& to_blame, const Hang& hang, int generation);
 std::string output_event(const OutputLine& line);
 std::string note_event(std::string_view text);
 std::string failure_event(const FailureReport& report);

@@ -27,11 +27,14 @@ namespace {
 namespace asio = boost::asio;
 
 constexpr int kTimeoutExitCode = 124;
+constexpr int kPreemptedExitCode = 75;  // EX_TEMPFAIL of sysexits.h: try again later
 constexpr auto kLeastDrainTime = std::chrono::milliseconds(200);
 
 // Restarts that fail in the same way this soon, this often in a row, make no progress.
 constexpr auto kQuickFailure = std::chrono::seconds(10);
 constexpr int kSameFailuresToGiveUp = 3;
+// So do generations, this many in a row, that do not get beyond the step that an earlier one has reached.
+constexpr int kFruitlessToGiveUp = 2;
 
 // The numeric address behind --master_addr, which must be one of this machine's.
 std::string listen_address(asio::io_context& io, const std::string& name) {
@@ -49,11 +52,6 @@ std::string listen_address(asio::io_context& io, const std::string& name) {
                                                    "multi-node launch is not in this version; leave "
                                                    "it out to meet on loopback.",
                                                    name));
-}
-
-bool was_killed(const ExitStatus& status) {
-  constexpr std::int64_t kKillSignal = 9;
-  return status.how == ExitStatus::How::kSignalled && status.code == kKillSignal;
 }
 
 class JobRunner final : public NodeListener {
@@ -75,11 +73,14 @@ class JobRunner final : public NodeListener {
 
   void on_output(const OutputLine& line) override;
   void on_event(const RankEvent& event) override;
+  void on_hang(const RankResult& to_blame, const Hang& hang, const std::vector<int>& without_stacks) override;
   void on_finished(const NodeResult& result) override;
 
   FailureReport report_failure(const NodeResult& result) const;
   // Whether to start over; when the budget is left but more of the same would be pointless, says so.
   bool may_restart(const FailureReport& report);
+  bool fails_the_same(const FailureReport& report);
+  bool makes_no_progress(const NodeResult& result);
   void restart(const FailureReport& report);
   void drain(std::string_view outcome, int exit_code);
 
@@ -104,10 +105,11 @@ class JobRunner final : public NodeListener {
   bool flush_is_due_ = false;
   std::string last_words_;  // written when everything before it has been
   Clock::time_point started_at_ = Clock::now();
-  const std::string job_cgroup_ = job_cgroup(io_);
-  std::optional<std::int64_t> out_of_memory_kills_ = count_out_of_memory_kills(job_cgroup_);
+  const OutOfMemoryWatch out_of_memory_{job_cgroup(io_)};
   std::optional<RankResult> last_failure_;
   int same_quick_failures_ = 0;
+  std::optional<std::int64_t> most_steps_;  // that any rank has told of in an earlier generation
+  int fruitless_generations_ = 0;
   int exit_code_ = 1;
 };
 
@@ -149,6 +151,9 @@ void JobRunner::start_generation() {
   state_ = State::kRunning;
   NodeAgentOptions options;
   options.grace = inputs_.spec.grace;
+  options.heartbeat_timeout = inputs_.spec.heartbeat_timeout;
+  options.generation = rendezvous_.generation;
+  options.logger = inputs_.logger;
   agent_ = std::make_unique<NodeAgent>(io_, make_commands(), *this, options);
   agent_->start();
   if (stop_signal_) handle_signal(*stop_signal_);  // it came between two generations
@@ -238,20 +243,36 @@ void JobRunner::on_output(const OutputLine& line) {
 void JobRunner::on_event(const RankEvent& event) {
   if (!console_.is_json()) return;
   if (event.state == RankState::kStarted) console_.event(rank_started_event(event, rendezvous_.generation));
+  if (event.state == RankState::kJoined) console_.event(rank_joined_event(event, rendezvous_.generation));
   if (is_final(event.state)) console_.event(rank_exited_event(event, rendezvous_.generation));
 }
 
+void JobRunner::on_hang(const RankResult& to_blame, const Hang& hang,
+                        const std::vector<int>& without_stacks) {
+  console_.event(hang_event(to_blame, hang, rendezvous_.generation));
+  console_.note(fmt::format("rank {} hangs: it {}; the stacks follow", to_blame.rank, hang.text()));
+  if (without_stacks.empty()) return;
+  console_.note(fmt::format("no stack of {} {}: {} no handler for it (docs/launcher.md, Hangs)",
+                            without_stacks.size() == 1 ? "rank" : "ranks", ranges_text(without_stacks),
+                            without_stacks.size() == 1 ? "it has" : "they have"));
+}
+
 void JobRunner::on_finished(const NodeResult& result) {
+  const bool was_asked = stop_signal_ && !result.was_killed && result.is_success();
   if (result.first_cause) {
     const FailureReport report = report_failure(result);
     console_.event(failure_event(report));
-    if (may_restart(report)) return restart(report);
+    if (may_restart(report) && !makes_no_progress(result)) return restart(report);
     last_words_ = failure_text(report);
     drain("failed", report.exit_code);
   } else if (timed_out_) {
     last_words_ = fmt::format("deepscale: the job was ended by --timeout after {}\n",
                               duration_text(*inputs_.spec.timeout));
     drain("timeout", kTimeoutExitCode);
+  } else if (was_asked && stop_signal_->is_preemption) {
+    last_words_ =
+        fmt::format("deepscale: the job was stopped by {}, and every rank left with 0\n", stop_signal_->name);
+    drain("preempted", kPreemptedExitCode);
   } else if (stop_signal_) {
     last_words_ = fmt::format("deepscale: the job was stopped by {}\n", stop_signal_->name);
     drain("stopped", 128 + stop_signal_->number);
@@ -261,32 +282,45 @@ void JobRunner::on_finished(const NodeResult& result) {
 }
 
 FailureReport JobRunner::report_failure(const NodeResult& result) const {
-  FailureContext context{inputs_.host_name, rendezvous_.generation, std::nullopt};
-  const auto kills = count_out_of_memory_kills(job_cgroup_);
-  if (kills && out_of_memory_kills_) context.out_of_memory_kills = *kills - *out_of_memory_kills_;
-  // Where the kernel tells whom it killed, there is no need to conclude it from a count.
-  const RankResult& cause = result.ranks[*result.first_cause];
-  if (context.out_of_memory_kills.value_or(1) > 0 && was_killed(cause.status)) {
-    const auto is_named = kernel_log_names(cause.pid, Clock::now() - cause.status.duration);
-    if (is_named) context.out_of_memory_kills = *is_named ? 1 : 0;
-  }
-  return make_failure_report(result, context);
+  const std::int64_t pid = result.ranks[*result.first_cause].pid;
+  return make_failure_report(result,
+                             {inputs_.host_name, rendezvous_.generation, out_of_memory_.evidence(pid)});
 }
 
 bool JobRunner::may_restart(const FailureReport& report) {
   if (stop_signal_ || timed_out_ || rendezvous_.generation >= inputs_.plan.max_restarts) return false;
   if (report.failure_class == FailureClass::kNotStarted) return false;
+  return !fails_the_same(report);
+}
+
+bool JobRunner::fails_the_same(const FailureReport& report) {
   const bool was_quick = report.cause.status.duration < kQuickFailure;
   const bool is_same = last_failure_ && last_failure_->rank == report.cause.rank &&
                        last_failure_->status.how == report.cause.status.how &&
                        last_failure_->status.code == report.cause.status.code;
   same_quick_failures_ = !was_quick ? 0 : is_same ? same_quick_failures_ + 1 : 1;
   last_failure_ = report.cause;
-  if (same_quick_failures_ < kSameFailuresToGiveUp) return true;
+  if (same_quick_failures_ < kSameFailuresToGiveUp) return false;
   console_.note(
       fmt::format("no further restart: {} times in a row rank {} ended in the same way right after its start",
                   same_quick_failures_, report.cause.rank));
-  return false;
+  return true;
+}
+
+// Of jobs whose ranks send heartbeats.
+bool JobRunner::makes_no_progress(const NodeResult& result) {
+  std::optional<std::int64_t> reached;
+  for (const RankResult& rank : result.ranks) reached = std::max(reached, rank.steps);
+  if (rendezvous_.generation == 0 || reached > most_steps_) {
+    fruitless_generations_ = 0;
+  } else if (most_steps_) {
+    ++fruitless_generations_;
+  }
+  most_steps_ = std::max(most_steps_, reached);
+  if (fruitless_generations_ < kFruitlessToGiveUp) return false;
+  console_.note(fmt::format("no further restart: the last {} did not get beyond step {}",
+                            fruitless_generations_, *most_steps_));
+  return true;
 }
 
 void JobRunner::restart(const FailureReport& report) {

@@ -1,24 +1,24 @@
 #include <fcntl.h>
-#include <fmt/core.h>
+#include <time.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
-#include <filesystem>
 #include <fstream>
 #include <string>
-#include <string_view>
+#include <utility>
 #include <vector>
 
-#include "launcher/run/failure_report.h"
+#include "launcher/run/out_of_memory.h"
 
 namespace deepscale {
 namespace {
 
+constexpr const char* kWholeMachine = "/proc/vmstat";
+constexpr const char* kFirstProcessNamespace = "pid:[4026531836]";
+
 // The number behind `key` in a file of "key number" lines.
-std::optional<std::int64_t> read_counter(const std::string& path, const std::string& key) {
+std::optional<std::int64_t> read_number(const std::string& path, const std::string& key) {
   std::ifstream file(path);
   std::string name;
   std::int64_t value = 0;
@@ -42,50 +42,65 @@ std::vector<std::string> counter_files(const std::string& job_cgroup) {
     if (line.rfind("0::", 0) == 0) files.push_back("/sys/fs/cgroup" + line.substr(3) + "/memory.events");
   }
   files.insert(files.end(),
-               {"/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control", "/proc/vmstat"});
+               {"/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control", kWholeMachine});
   return files;
 }
 
-// Elsewhere the log counts processes otherwise than we do.
-bool is_first_pid_namespace() {
-  constexpr std::string_view kFirst = "pid:[4026531836]";  // PROC_PID_INIT_INO
-  std::error_code failure;
-  return std::filesystem::read_symlink("/proc/self/ns/pid", failure) == kFirst;
+// The kernel log counts process ids as the first namespace does.
+bool are_our_pids_the_kernels() {
+  std::array<char, 64> name = {};
+  const ssize_t size = ::readlink("/proc/self/ns/pid", name.data(), name.size() - 1);
+  return size > 0 && std::string(name.data(), static_cast<std::size_t>(size)) == kFirstProcessNamespace;
 }
 
-// "6,1234,5678901,-;Text": the third number counts microseconds as the steady clock does, nearly.
-bool was_logged_since(std::string_view record, Clock::time_point since) {
-  constexpr auto kTolerance = std::chrono::seconds(2);
-  for (int i = 0; i < 2; ++i) record.remove_prefix(std::min(record.find(',') + 1, record.size()));
-  std::int64_t microseconds = 0;
-  std::from_chars(record.data(), record.data() + record.size(), microseconds);
-  return std::chrono::microseconds(microseconds) >= since.time_since_epoch() - kTolerance;
-}
-
-}  // namespace
-
-std::optional<bool> kernel_log_names(std::int64_t pid, Clock::time_point since) {
-  if (!is_first_pid_namespace()) return std::nullopt;
+std::optional<bool> search_kernel_log(std::int64_t pid, std::chrono::microseconds since) {
+  if (!are_our_pids_the_kernels()) return std::nullopt;
   const int log = ::open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   if (log < 0) return std::nullopt;
-  const std::string words = fmt::format("Killed process {} ", pid);
-  std::array<char, 8192> record;  // one at each read, the oldest first
-  bool is_named = false;
-  ssize_t size = 0;
-  // EPIPE: the log has overwritten some, and goes on with the next.
-  while (!is_named && ((size = ::read(log, record.data(), record.size())) > 0 || errno == EPIPE)) {
-    const std::string_view text(record.data(), static_cast<std::size_t>(std::max<ssize_t>(size, 0)));
-    is_named = text.find(words) != std::string_view::npos && was_logged_since(text, since);
+  std::optional<bool> is_named;
+  std::array<char, 8192> record;
+  while (is_named != true) {
+    const ssize_t size = ::read(log, record.data(), record.size());  // one record each
+    if (size > 0) {
+      const auto found = names_killed_process({record.data(), static_cast<std::size_t>(size)}, pid, since);
+      if (found) is_named = found;
+    } else if (size == 0 ||
+               (errno != EPIPE && errno != EINTR)) {  // EPIPE: records were overwritten meanwhile
+      break;
+    }
   }
   ::close(log);
   return is_named;
 }
 
-std::optional<std::int64_t> count_out_of_memory_kills(const std::string& job_cgroup) {
-  for (const std::string& file : counter_files(job_cgroup)) {
-    if (const auto count = read_counter(file, "oom_kill")) return count;
+}  // namespace
+
+OutOfMemoryWatch::Counter OutOfMemoryWatch::read_counter() const {
+  for (const std::string& file : counter_files(job_cgroup_)) {
+    if (const auto kills = read_number(file, "oom_kill")) return {kills, file == kWholeMachine};
   }
-  return std::nullopt;
+  return {};
+}
+
+OutOfMemoryWatch::OutOfMemoryWatch(std::string job_cgroup)
+    : job_cgroup_(std::move(job_cgroup)), at_start_(read_counter()) {
+  timespec now = {};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  started_at_ = std::chrono::seconds(now.tv_sec) + std::chrono::microseconds(now.tv_nsec / 1000);
+}
+
+MemoryEvidence OutOfMemoryWatch::evidence(std::int64_t pid) const {
+  const Counter now = read_counter();
+  MemoryEvidence evidence;
+  if (now.kills && at_start_.kills) evidence.kills = *now.kills - *at_start_.kills;
+  evidence.counts_whole_machine = now.counts_whole_machine;
+  if (evidence.kills.value_or(1) > 0) evidence.log_names_it = search_kernel_log(pid, started_at_);
+  const long pages = ::sysconf(_SC_PHYS_PAGES);
+  if (pages > 0) {
+    evidence.total_bytes =
+        static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  }
+  return evidence;
 }
 
 }  // namespace deepscale

@@ -1,15 +1,15 @@
-#include "launcher/run/failure_report.h"
+#include "launcher/run/out_of_memory.h"
 
 namespace deepscale {
 
-// Windows kills nobody for lack of memory: an allocation beyond the commit limit fails, and the program says
-// so itself.
-std::optional<std::int64_t> count_out_of_memory_kills(const std::string&) {
-  return std::nullopt;
+OutOfMemoryWatch::Counter OutOfMemoryWatch::read_counter() const {
+  return {};
 }
 
-std::optional<bool> kernel_log_names(std::int64_t, Clock::time_point) {
-  return std::nullopt;
+OutOfMemoryWatch::OutOfMemoryWatch(std::string) : started_at_(0) {}
+
+MemoryEvidence OutOfMemoryWatch::evidence(std::int64_t) const {
+  return {};
 }
 
 }  // namespace deepscale

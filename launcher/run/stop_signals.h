@@ -11,6 +11,7 @@ struct JobSignal {
   int number;          // as the system counts here
   StopSignal forward;  // what the ranks get
   const char* name;
+  bool is_preemption;  // so a scheduler takes a machine back; else a person at a terminal wants the end
 };
 
 // Those that are not ignored: nohup has its way.

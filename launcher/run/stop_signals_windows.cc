@@ -5,9 +5,9 @@
 namespace deepscale {
 
 std::vector<JobSignal> stop_signals() {
-  return {{SIGINT, StopSignal::kInterrupt, "Ctrl-C"},
-          {SIGBREAK, StopSignal::kTerminate, "Ctrl-Break"},
-          {SIGTERM, StopSignal::kTerminate, "SIGTERM"}};
+  return {{SIGINT, StopSignal::kInterrupt, "Ctrl-C", false},
+          {SIGBREAK, StopSignal::kTerminate, "Ctrl-Break", true},
+          {SIGTERM, StopSignal::kTerminate, "SIGTERM", true}};
 }
 
 }  // namespace deepscale

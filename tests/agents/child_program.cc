@@ -3,8 +3,8 @@
 //   exit=N  crash  hang  ignore-stop  exit-at-stop=N  close-output  stop-yourself
 //   out=TEXT  err=TEXT  binary  flood=MIB  lines=COUNT  variable=NAME  directory  input  arguments (the ones
 //   after it) grandchild  detached-grandchild  orphan-grandchild
-//   join (its agent's link)  heartbeat=STEPS  rest  report=TEXT (an exception)  report-peer-lost=TEXT
-//   wait-for-stop
+//   wait-for=FILE  sleep=MILLISECONDS  spin  join (its agent's link)  heartbeat=STEPS  rest beat=MILLISECONDS
+//   (heartbeats all the time)  report=TEXT (an exception) report-peer-lost=TEXT wait-for-stop
 #include "tests/agents/child_program.h"
 
 #include <chrono>
@@ -57,12 +57,29 @@ void print_pid(long long pid) {
   std::_Exit(97);
 }
 
+void wait_for(const std::string& file) {
+  for (int i = 0; i < 120'000 && !std::filesystem::exists(file); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+}
+
+[[noreturn]] void spin() {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(120);
+  while (std::chrono::steady_clock::now() < end) {
+  }
+  std::_Exit(97);
+}
+
 // False: the action has nothing to do with the link.
 bool use_link(RankLink& link, std::string_view action, const std::string& value) {
   if (action == "join") {
     link = RankLink::from_environment(Environment::of_process());
   } else if (action == "heartbeat") {
     link.heartbeat(std::atoi(value.c_str()));
+  } else if (action == "beat") {
+    for (int i = 0; i < std::atoi(value.c_str()); ++i) {
+      link.heartbeat(i);
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
   } else if (action == "rest") {
     link.rest();
   } else if (action == "report") {
@@ -84,6 +101,9 @@ void act(const char* program, std::string_view action, const std::string& value)
   if (action == "hang") hang();
   if (action == "ignore-stop") return ignore_stop_requests();
   if (action == "exit-at-stop") return exit_at_stop_request(number);
+  if (action == "wait-for") return wait_for(value);
+  if (action == "spin") spin();
+  if (action == "sleep") return std::this_thread::sleep_for(std::chrono::milliseconds(number));
   if (action == "close-output") return close_output();
   if (action == "stop-yourself") return stop_this_process();
   if (action == "out") return print(stdout, value);

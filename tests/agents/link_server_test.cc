@@ -6,79 +6,23 @@
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/post.hpp>
 #include <boost/asio/read.hpp>
 #include <boost/asio/write.hpp>
-#include <future>
 #include <optional>
 #include <thread>
 
 #include "agents/link/link_address.h"
 #include "agents/link/rank_link.h"
 #include "comm/base/error.h"
+#include "tests/agents/link_agent.h"
 
 namespace deepscale {
 namespace {
 
+using Agent = testing::LinkAgent;
 using namespace std::chrono_literals;
 using boost::asio::ip::tcp;
 using ::testing::HasSubstr;
-
-// An agent of `rank_count` ranks, on a thread of its own.
-class Agent {
- public:
-  explicit Agent(std::size_t rank_count, int generation = 0) : generation_(generation) {
-    server_.emplace(io_, LinkServerOptions{.rank_count = rank_count, .generation = generation});
-    thread_ = std::thread([this] { io_.run(); });
-  }
-  // Runs it on the agent's thread.
-  template <typename Call>
-  auto on_thread(Call call) {
-    std::packaged_task<decltype(call())()> task(call);
-    auto result = task.get_future();
-    boost::asio::post(io_, [&task] { task(); });
-    return result.get();
-  }
-  ~Agent() {
-    on_thread([this] {
-      server_.reset();
-      return 0;
-    });
-    io_.stop();
-    thread_.join();
-  }
-  LinkStatus status(std::size_t index) {
-    return on_thread([this, index] { return server_->status(index); });
-  }
-  bool wait_for(std::size_t index, const std::function<bool(const LinkStatus&)>& condition) {
-    const auto deadline = Deadline::after(20s);
-    while (!condition(status(index))) {
-      if (deadline.has_passed()) return false;
-      std::this_thread::sleep_for(1ms);
-    }
-    return true;
-  }
-  LinkServer& server() { return *server_; }
-
-  Environment environment(std::size_t index) {
-    return environment(on_thread([this, index] { return server_->address_of(index); }), generation_);
-  }
-  static Environment environment(const std::string& address, int generation) {
-    Environment environment;
-    environment.set("DEEPSCALE_AGENT", address);
-    environment.set("DEEPSCALE_GENERATION", std::to_string(generation));
-    return environment;
-  }
-  LinkAddress address(std::size_t index) {
-    return LinkAddress::parse(on_thread([this, index] { return server_->address_of(index); }));
-  }
-
- private:
-  const int generation_;
-  boost::asio::io_context io_{1};
-  std::optional<LinkServer> server_;
-  std::thread thread_;
-};
 
 // Somebody who speaks in bytes.
 class Stranger {
@@ -189,6 +133,14 @@ TEST(RankLink, HearsThatItIsToStopAlsoWhenItComesLater) {
   EXPECT_TRUE(late.stop_requested());
 }
 
+TEST(RankLink, AFailureElsewhereIsNoRequestToSaveAndLeave) {
+  Agent agent(1);
+  RankLink link = RankLink::from_environment(agent.environment(0));
+  EXPECT_TRUE(agent.on_thread([&] { return agent.server().request_stop(0, LinkStop::kFailure); }));
+  EXPECT_TRUE(link.report_failure(RankFailure::kException, "its answer comes after the request"));
+  EXPECT_FALSE(link.stop_requested());
+}
+
 TEST(RankLink, SeveralMaySpeakForOneRank) {
   Agent agent(1);
   RankLink first = RankLink::from_environment(agent.environment(0));
@@ -218,6 +170,18 @@ TEST(RankLink, SaysThatThereIsNoAgent) {
   const auto [code, message] = failure_of([&] { RankLink::from_environment(environment); });
   EXPECT_EQ(code, ErrorCode::kPeerLost) << message;
   EXPECT_THAT(message, HasSubstr("DEEPSCALE_AGENT"));
+}
+
+TEST(RankLink, TellsTheKindOfAnException) {
+  EXPECT_EQ(rank_failure_of(std::runtime_error("it broke")), RankFailure::kException);
+  EXPECT_EQ(rank_failure_of(std::bad_alloc()), RankFailure::kOutOfMemory);
+  EXPECT_EQ(rank_failure_of(std::runtime_error("CUDA out of memory. Tried to allocate 2 GiB")),
+            RankFailure::kOutOfMemory);
+  EXPECT_EQ(rank_failure_of(std::runtime_error("CUDA error: an illegal memory access")), RankFailure::kCuda);
+  EXPECT_EQ(rank_failure_of(Error(ErrorCode::kTimeout, "")), RankFailure::kCollectiveTimeout);
+  EXPECT_EQ(rank_failure_of(Error(ErrorCode::kPeerLost, "")), RankFailure::kPeerLost);
+  EXPECT_EQ(rank_failure_of(Error(ErrorCode::kAborted, "")), RankFailure::kPeerLost);
+  EXPECT_EQ(rank_failure_of(Error(ErrorCode::kInvalidArgument, "")), RankFailure::kException);
 }
 
 TEST(LinkServer, RefusesARankOfAnotherGeneration) {

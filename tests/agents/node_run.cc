@@ -42,6 +42,11 @@ void NodeRun::on_event(const RankEvent& event) {
   pids.at(index) = event.pid;
 }
 
+void NodeRun::on_hang(const RankResult&, const Hang&, const std::vector<int>& unable) {
+  ++hangs;
+  without_stacks = unable;
+}
+
 void NodeRun::on_finished(const NodeResult& how) {
   result = how;
   ++finished_calls;

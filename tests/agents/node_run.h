@@ -24,6 +24,7 @@ class NodeRun final : public NodeListener {
 
   void on_output(const OutputLine& line) override;
   void on_event(const RankEvent& event) override;
+  void on_hang(const RankResult& to_blame, const Hang& hang, const std::vector<int>& unable) override;
   void on_finished(const NodeResult& how) override;
 
   boost::asio::io_context io;
@@ -32,6 +33,8 @@ class NodeRun final : public NodeListener {
   std::vector<std::int64_t> pids;              // by local rank
   std::optional<NodeResult> result;
   int finished_calls = 0;
+  int hangs = 0;
+  std::vector<int> without_stacks;
   std::optional<NodeAgent> agent;
 };
 

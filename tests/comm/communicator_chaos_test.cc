@@ -15,7 +15,7 @@ using ::testing::HasSubstr;
 
 constexpr int kOperations = 10'000;
 constexpr int kLeastJobs = 10;
-constexpr int kMostJobs = 100;
+constexpr int kMostJobs = 1000;
 
 struct Setting {
   const char* backend;

@@ -106,12 +106,19 @@ TEST(LaunchCgroup, AKillForLackOfMemoryIsToldAsThat) {
                                 HasSubstr("out of memory"), HasSubstr("because memory ran out")));
 }
 
+// A container's processes have other numbers in it.
+bool may_read_kernel_log() {
+  std::error_code failure;
+  return std::ifstream("/dev/kmsg").is_open() &&
+         fs::read_symlink("/proc/self/ns/pid", failure) == "pid:[4026531836]";
+}
+
 // The kernel killed something of the job, but not this rank.
 TEST(LaunchCgroup, AKillFromOutsideIsNotTakenForLackOfMemory) {
   if (std::system("python3 -c 0") != 0) GTEST_SKIP() << "no python3 here";
   const LimitedCgroup limited(64 << 20);
   if (!limited.exists()) GTEST_SKIP() << "no cgroup with a limit of memory may be made here";
-  if (!kernel_log_names(1, Clock::now())) GTEST_SKIP() << "the kernel's log may not be read here";
+  if (!may_read_kernel_log()) GTEST_SKIP() << "the kernel's log may not be read here";
   const auto run = run_limited(limited, std::string(kTooMuch) + "; kill -9 $$");
   ASSERT_TRUE(run->status);
   EXPECT_EQ(run->status->code, 137) << run->error;

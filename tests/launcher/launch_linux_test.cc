@@ -160,7 +160,8 @@ TEST(LaunchPrograms, APythonExceptionIsRecognised) {
   const ScratchFile script("raises.py", "raise ValueError('bad data')\n");
   const auto result = run_launcher({script.path()});
   EXPECT_EQ(result.exit_code, 1);
-  EXPECT_THAT(result.error, AllOf(HasSubstr("python exception"), HasSubstr("| ValueError: bad data")));
+  EXPECT_THAT(result.error,
+              AllOf(HasSubstr("class          exception"), HasSubstr("| ValueError: bad data")));
 }
 
 TEST(LaunchPrograms, ModulesRunAsModules) {

@@ -199,7 +199,7 @@ TEST(Launch, ABusyPortIsNamed) {
 }
 
 TEST(Launch, RefusesWhatThisVersionCannotDo) {
-  for (const std::string option : {"--heartbeat_timeout", "--force_multi", "--elastic_training"}) {
+  for (const std::string option : {"--autotuning", "--force_multi", "--elastic_training"}) {
     const auto result = run_launcher({option, "{rank}"});
     EXPECT_EQ(result.exit_code, 2) << option;
     EXPECT_THAT(result.error, AllOf(HasSubstr(option), HasSubstr("not in this version"))) << option;

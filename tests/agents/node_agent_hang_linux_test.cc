@@ -1,0 +1,77 @@
+// Ranks that hang in ways that only Linux has: stopped by a signal, spinning with their links alive.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "agents/node/node_agent.h"
+#include "tests/agents/node_run.h"
+#include "tests/temporary_folder.h"
+
+namespace deepscale::testing {
+namespace {
+
+using ::testing::Contains;
+using ::testing::HasSubstr;
+
+constexpr auto kSoon = std::chrono::seconds(20);
+
+NodeAgentOptions with_limit(Clock::duration limit) {
+  NodeAgentOptions options;
+  options.heartbeat_timeout = limit;
+  return options;
+}
+
+// The others hang behind it, as they wait for it.
+TEST(NodeAgentHang, AStoppedProcessIsToBlameThoughItIsAhead) {
+  const TemporaryFolder folder;
+  const std::string wait = "wait-for=" + (folder.path() / "go").string();
+  NodeRun run({{"join", "out=ready\n", wait, "heartbeat=1", "hang"},
+               {"join", "out=ready\n", wait, "heartbeat=2", "report-peer-lost=it has arrived",
+                "stop-yourself", "hang"}},
+              with_limit(std::chrono::milliseconds(1500)));
+  run.agent->start();
+  ASSERT_TRUE(run.wait_until_ready());
+  folder.write("go", "");
+  ASSERT_TRUE(run.finish(kSoon));
+  ASSERT_TRUE(run.result->hang);
+  EXPECT_EQ(run.result->first_cause, 1U);
+  EXPECT_THAT(run.result->hang->text(), HasSubstr("its process is stopped"));
+  // The request for its stacks has woken it.
+  EXPECT_THAT(run.lines, Contains(HasSubstr("11 err: deepscale: stack of thread")));
+}
+
+TEST(NodeAgentHang, TheStackOfASpinningRankNamesItsThreads) {
+  NodeRun run({{"join", "heartbeat=1", "spin"}}, with_limit(std::chrono::milliseconds(300)));
+  run.agent->start();
+  ASSERT_TRUE(run.finish(kSoon));
+  ASSERT_TRUE(run.result->hang);
+  // The main thread, which has the program's name, and that of the link.
+  EXPECT_THAT(run.lines, Contains(HasSubstr("(test_child):")).Times(::testing::Ge(2)));
+  EXPECT_THAT(run.lines, Contains(HasSubstr("test_child(")));
+}
+
+// An agent that stood still itself finds heartbeats waiting; it must read them before it blames anybody.
+TEST(NodeAgentHang, NobodyIsBlamedForTheAgentsOwnStandstill) {
+  NodeRun run({{"join", "out=ready\n", "beat=4000"}}, with_limit(std::chrono::milliseconds(1500)));
+  run.agent->start();
+  ASSERT_TRUE(run.wait_until_ready());
+  ASSERT_TRUE(run_until(run.io, [&] { return run.states[0].back() == RankState::kRunning; }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(2500));  // the standstill: nobody runs the loop
+  ASSERT_TRUE(run.finish(kSoon));
+  EXPECT_FALSE(run.result->hang);
+  EXPECT_TRUE(run.result->is_success());
+}
+
+// A signal that the rank handles is sent besides.
+TEST(NodeAgentHang, AHandlerOfTheSignalHearsOfTheStop) {
+  NodeRun run({{"join", "exit-at-stop=7", "out=ready\n", "wait-for-stop", "hang"}});
+  run.agent->start();
+  ASSERT_TRUE(run.wait_until_ready());
+  run.agent->request_stop(StopSignal::kTerminate);
+  ASSERT_TRUE(run.finish(kSoon));
+  EXPECT_EQ(run.status(0).code, 7);
+}
+
+}  // namespace
+}  // namespace deepscale::testing
