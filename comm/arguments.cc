@@ -21,6 +21,13 @@ void check_same_dtype(const Communicator& communicator, const char* operation, c
                      dtype_name(right.dtype)));
 }
 
+void check_same_kind(const Communicator& communicator, const char* operation, const Buffer& left,
+                     const Buffer& right) {
+  check_same_dtype(communicator, operation, left, right);
+  if (left.device != right.device)
+    refuse(communicator, operation, "one buffer is in host memory and the other on a device");
+}
+
 }  // namespace
 
 void check_buffer(const Communicator& communicator, const char* operation, const Buffer& buffer) {
@@ -42,7 +49,7 @@ void check_whole_and_slice(const Communicator& communicator, const char* operati
                            const Buffer& slice) {
   check_buffer(communicator, operation, whole);
   check_buffer(communicator, operation, slice);
-  check_same_dtype(communicator, operation, whole, slice);
+  check_same_kind(communicator, operation, whole, slice);
   if (whole.count != slice.count * communicator.size()) {
     refuse(communicator, operation,
            fmt::format("{} elements are not {} slices of {}", whole.count, communicator.size(), slice.count));
@@ -53,7 +60,7 @@ void check_equal_shares(const Communicator& communicator, const char* operation,
                         const Buffer& output) {
   check_buffer(communicator, operation, input);
   check_buffer(communicator, operation, output);
-  check_same_dtype(communicator, operation, input, output);
+  check_same_kind(communicator, operation, input, output);
   if (input.count != output.count || input.count % communicator.size() != 0) {
     refuse(communicator, operation,
            fmt::format("an input of {} and an output of {} elements are not {} equal slices each",

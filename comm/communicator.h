@@ -37,6 +37,7 @@ struct Buffer {
   std::int64_t count = 0;
   DType dtype = DType::kFloat32;
   DeviceKind device = DeviceKind::kCpu;
+  void* stream = nullptr;  // kCuda: the operation starts after what this cudaStream_t holds when it is called
   std::size_t bytes() const { return static_cast<std::size_t>(count) * size_of(dtype); }
 };
 
@@ -56,6 +57,10 @@ class Work {
     virtual bool is_done() const = 0;
     // Returns when done; throws what the operation failed with.
     virtual void wait() = 0;
+    virtual void wait_on(void* stream) {
+      (void)stream;
+      wait();
+    }
   };
   Work() = default;
   explicit Work(std::shared_ptr<State> state) : state_(std::move(state)) {}
@@ -66,6 +71,12 @@ class Work {
   // Blocks until the operation ended, at most until the communicator's timeout after its start.
   void wait() {
     if (state_ != nullptr) state_->wait();
+  }
+  // For CUDA buffers: what enters `stream` (a cudaStream_t) from now on starts after the operation, and the
+  // caller goes on at once. An operation that fails later shows in the next one. For CPU buffers it is
+  // wait().
+  void wait_on(void* stream) {
+    if (state_ != nullptr) state_->wait_on(stream);
   }
 
  private:

@@ -5,11 +5,11 @@
 #include <filesystem>
 #include <fstream>
 
+#include "comm/base/dynamic_library.h"
 #include "launcher/job/file_path.h"
 #include "launcher/job/machine.h"
 #include "launcher/job/program_search.h"
 #include "launcher/report/build_facts.h"
-#include "launcher/report/dynamic_library.h"
 #include "launcher/report/gpu_facts.h"
 #include "launcher/report/python_facts.h"
 #include "launcher/report/system_facts.h"
@@ -69,7 +69,22 @@ ReportEntry absent_backend(const char* name, const std::vector<std::string>& lib
   return {name, value, false, false, ""};
 }
 
-ReportSection feature_section(bool has_gpu) {
+// LibTorch's own comes with its program; here it is only looked for.
+ReportEntry nccl_entry(const Environment& environment, bool has_gpu) {
+  const std::string beside_libtorch =
+      std::string(build_facts::kLibTorchRoot) + "/../nvidia/nccl/lib/libnccl.so.2";
+  for (const std::string& library :
+       {environment.get_or("DEEPSCALE_NCCL_LIBRARY", ""), std::string("libnccl.so.2"), beside_libtorch}) {
+    if (library.empty() || !DynamicLibrary::open({library})) continue;
+    return {"backend nccl",
+            fmt::format("ranks with a GPU each, through {}{}", library, has_gpu ? "" : "; no GPU here"), true,
+            has_gpu, ""};
+  }
+  return {"backend nccl", "libnccl.so.2 is not found", true, false,
+          has_gpu ? "install NCCL, or set DEEPSCALE_NCCL_LIBRARY to its libnccl.so.2" : ""};
+}
+
+ReportSection feature_section(const Environment& environment, bool has_gpu) {
   return {"features and backends",
           {libtorch_entry(),
            cuda_entry(has_gpu),
@@ -77,7 +92,7 @@ ReportSection feature_section(bool has_gpu) {
            {"backend shm", "the processes of one host, through shared memory", true, true, ""},
            {"backend tcp", "any number of processes, through the CPU", true, true, ""},
            absent_backend("backend gloo", {"libgloo.so.0", "libgloo.so"}),
-           absent_backend("backend nccl", {"libnccl.so.2", "libnccl.so"})}};
+           nccl_entry(environment, has_gpu)}};
 }
 
 // The version that cuda.h of a toolkit declares; empty when it cannot be read.
@@ -159,7 +174,7 @@ ReportSection machine_section(const Machine& machine, const Environment& environ
 EnvironmentReport collect_environment_report() {
   const Environment environment = Environment::of_process();
   const Machine machine = Machine::of_this();
-  return {build_section(), feature_section(machine.gpu_count > 0),
+  return {build_section(), feature_section(environment, machine.gpu_count > 0),
           device_section(machine, read_gpu_facts(), environment), machine_section(machine, environment)};
 }
 

@@ -4,7 +4,7 @@
 
 #include <array>
 
-#include "launcher/report/dynamic_library.h"
+#include "comm/base/dynamic_library.h"
 
 namespace deepscale {
 namespace {

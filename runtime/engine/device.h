@@ -19,4 +19,7 @@ struct DeviceChoice {
 // the calling thread.
 DeviceChoice choose_device(const WorldLayout& layout);
 
+// The stream on which this thread's operators on `device` run (a cudaStream_t); null on the CPU.
+void* current_stream(c10::Device device);
+
 }  // namespace deepscale

@@ -1,4 +1,5 @@
 #include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAStream.h>
 #include <fmt/core.h>
 
 #include "runtime/engine/device.h"
@@ -13,6 +14,10 @@ DeviceChoice choose_device(const WorldLayout& layout) {
   const char* shared = layout.local_world_size > count ? ", shared by several ranks" : "";
   return {c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(index)),
           fmt::format("cuda:{} ({} device{}{})", index, count, count == 1 ? "" : "s", shared)};
+}
+
+void* current_stream(c10::Device device) {
+  return device.is_cuda() ? c10::cuda::getCurrentCUDAStream(device.index()).stream() : nullptr;
 }
 
 }  // namespace deepscale

@@ -2,6 +2,8 @@
 #include <utility>
 
 #include "comm/base/error.h"
+#include "comm/nccl/nccl_communicator.h"
+#include "runtime/engine/device.h"
 #include "runtime/engine/engine.h"
 
 namespace deepscale {
@@ -21,7 +23,13 @@ InitializeOptions join_job() {
   std::shared_ptr<Store> store;
   if (layout.world_size > 1)
     store = join_job_store(layout, options.logger, Deadline::after(communicator_options.timeout));
-  options.communicator = make_communicator(layout, std::move(store), communicator_options);
+  const c10::Device device = choose_device(layout).device;
+  options.communicator =
+      device.is_cuda()
+          ? make_device_communicator(
+                layout, std::move(store), communicator_options,
+                {.device = device.index(), .nccl_library = environment.get_or("DEEPSCALE_NCCL_LIBRARY", "")})
+          : make_communicator(layout, std::move(store), communicator_options);
   return options;
 }
 

@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include "comm/base/error.h"
+#include "runtime/engine/device.h"
 
 namespace deepscale {
 
@@ -17,7 +18,8 @@ Buffer to_bytes(const at::Tensor& tensor) {
   return Buffer{.data = tensor.data_ptr(),
                 .count = static_cast<std::int64_t>(tensor.nbytes()),
                 .dtype = DType::kUInt8,
-                .device = tensor.is_cuda() ? DeviceKind::kCuda : DeviceKind::kCpu};
+                .device = tensor.is_cuda() ? DeviceKind::kCuda : DeviceKind::kCpu,
+                .stream = current_stream(tensor.device())};
 }
 
 Buffer to_buffer(const at::Tensor& tensor) {
@@ -72,14 +74,22 @@ at::ScalarType to_scalar_type(DType dtype) {
 
 TensorWork::~TensorWork() {
   try {
-    work_.wait();
+    wait_for_work();
   } catch (const std::exception&) {
     // The communicator is broken, and whoever uses it next is told.
   }
 }
 
+void TensorWork::wait_for_work() {
+  if (device_.is_cuda()) {
+    work_.wait_on(current_stream(device_));
+  } else {
+    work_.wait();
+  }
+}
+
 void TensorWork::wait() {
-  work_.wait();
+  wait_for_work();
   work_ = Work();
   if (finish_) finish_();
   finish_ = nullptr;
@@ -94,38 +104,41 @@ bool TensorCollectives::needs_staging(const at::Tensor& tensor) const {
 
 TensorWork TensorCollectives::all_reduce(at::Tensor tensor, ReduceOp op) {
   if (!needs_staging(tensor))
-    return TensorWork(communicator_->all_reduce(to_buffer(tensor), op), [tensor] {});
+    return TensorWork(communicator_->all_reduce(to_buffer(tensor), op), tensor.device(), [tensor] {});
   const at::Tensor staged = tensor.cpu();
-  return TensorWork(communicator_->all_reduce(to_buffer(staged), op),
+  return TensorWork(communicator_->all_reduce(to_buffer(staged), op), staged.device(),
                     [tensor, staged] { tensor.copy_(staged); });
 }
 
 TensorWork TensorCollectives::reduce_scatter(at::Tensor input, at::Tensor output, ReduceOp op) {
   if (!needs_staging(input)) {
-    return TensorWork(communicator_->reduce_scatter(to_buffer(input), to_buffer(output), op),
+    return TensorWork(communicator_->reduce_scatter(to_buffer(input), to_buffer(output), op), input.device(),
                       [input, output] {});
   }
   const at::Tensor staged_input = input.cpu();
   const at::Tensor staged_output = at::empty_like(output, output.options().device(at::kCPU));
   return TensorWork(communicator_->reduce_scatter(to_buffer(staged_input), to_buffer(staged_output), op),
+                    staged_input.device(),
                     [staged_input, staged_output, output] { output.copy_(staged_output); });
 }
 
 TensorWork TensorCollectives::all_gather(at::Tensor input, at::Tensor output) {
   if (!needs_staging(output)) {
-    return TensorWork(communicator_->all_gather(to_buffer(input), to_buffer(output)), [input, output] {});
+    return TensorWork(communicator_->all_gather(to_buffer(input), to_buffer(output)), output.device(),
+                      [input, output] {});
   }
   const at::Tensor staged_input = input.cpu();
   const at::Tensor staged_output = at::empty_like(output, output.options().device(at::kCPU));
   return TensorWork(communicator_->all_gather(to_buffer(staged_input), to_buffer(staged_output)),
+                    staged_input.device(),
                     [staged_input, staged_output, output] { output.copy_(staged_output); });
 }
 
 TensorWork TensorCollectives::broadcast(at::Tensor tensor, int root) {
   if (!needs_staging(tensor))
-    return TensorWork(communicator_->broadcast(to_bytes(tensor), root), [tensor] {});
+    return TensorWork(communicator_->broadcast(to_bytes(tensor), root), tensor.device(), [tensor] {});
   const at::Tensor staged = tensor.cpu();
-  return TensorWork(communicator_->broadcast(to_bytes(staged), root),
+  return TensorWork(communicator_->broadcast(to_bytes(staged), root), staged.device(),
                     [tensor, staged] { tensor.copy_(staged); });
 }
 

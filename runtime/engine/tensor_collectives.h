@@ -2,7 +2,9 @@
 //
 // Tensors must be contiguous. They stay alive until their TensorWork was waited for. A tensor on a device
 // that the backend does not take goes through a host copy: copied out when the operation starts, copied back
-// by wait(). Blocking and failures are those of Communicator; used from one thread at a time.
+// by wait(). One that it takes ("nccl") moves in the order of streams: after what the thread's current stream
+// holds when the operation starts; and what the thread enqueues after wait() comes behind it, while the host
+// goes on. Blocking and failures are those of Communicator; used from one thread at a time.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -19,15 +21,21 @@ namespace deepscale {
 class TensorWork {
  public:
   TensorWork() = default;
-  TensorWork(Work work, std::function<void()> finish) : work_(std::move(work)), finish_(std::move(finish)) {}
+  // `device` is that of the buffers which the communicator got.
+  TensorWork(Work work, c10::Device device, std::function<void()> finish)
+      : work_(std::move(work)), device_(device), finish_(std::move(finish)) {}
   ~TensorWork();
   TensorWork(TensorWork&&) = default;
   TensorWork& operator=(TensorWork&&) = delete;
-  // Blocks until the result is in the output tensor. Once; later calls do nothing.
+  // Blocks until the result is in the output tensor, or is ordered before what this thread enqueues on the
+  // device next. Once; later calls do nothing.
   void wait();
 
  private:
+  void wait_for_work();
+
   Work work_;
+  c10::Device device_ = c10::Device(c10::kCPU);
   std::function<void()> finish_;  // keeps the tensors, copies the result back where it was staged
 };
 

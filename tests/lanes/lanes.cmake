@@ -56,7 +56,7 @@ else()
   set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${lanes})
 endif()
 
-# What the CUDA lane compiles and links: the programs, not the tests, which need a device.
+# What the CUDA lane compiles and links: the programs and tests/cuda, which need a device to run.
 if(DEEPSCALE_CUDA_ENABLED)
   add_custom_target(cuda_targets)
   foreach(program cifar10)

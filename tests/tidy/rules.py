@@ -24,7 +24,7 @@ LAYERS = {
     "tests": ["comm", "agents", "launcher", "runtime", "examples"],
 }
 FLOORS = ("comm", "agents", "launcher", "runtime", "examples", "tests")
-TORCH_FOLDERS = ("runtime/engine", "runtime/models", "examples", "tests/torch", "tests/bench")
+TORCH_FOLDERS = ("runtime/engine", "runtime/models", "examples", "tests/cuda", "tests/torch", "tests/bench")
 TORCH_FREE_FOLDERS = ("examples/hello_ranks",)
 TORCH_HEADER = re.compile(r"(torch|ATen|c10|caffe2)/")
 CXXOPTS_FOLDERS = ("launcher/cli", "examples")

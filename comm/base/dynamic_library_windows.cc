@@ -1,7 +1,12 @@
 #include <windows.h>
 
+#include <fmt/core.h>
+
+#include <system_error>
+
+#include "comm/base/dynamic_library.h"
+#include "comm/base/error.h"
 #include "comm/base/text_encoding_windows.h"
-#include "launcher/report/dynamic_library.h"
 
 namespace deepscale {
 
@@ -13,6 +18,15 @@ std::optional<DynamicLibrary> DynamicLibrary::open(const std::vector<std::string
         std::shared_ptr<void>(handle, [](void* library) { FreeLibrary(static_cast<HMODULE>(library)); }));
   }
   return std::nullopt;
+}
+
+DynamicLibrary DynamicLibrary::load(const std::string& name) {
+  const HMODULE handle = LoadLibraryExW(to_wide(name).c_str(), nullptr, LOAD_LIBRARY_SEARCH_DEFAULT_DIRS);
+  if (handle == nullptr) {
+    const auto code = static_cast<int>(GetLastError());
+    throw Error(ErrorCode::kNotFound, fmt::format("{}: {}", name, std::system_category().message(code)));
+  }
+  return DynamicLibrary(std::shared_ptr<void>(handle, [](void*) {}));
 }
 
 void* DynamicLibrary::symbol(const char* name) const {

@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# Builds the project on a machine with a GPU and no network, and runs what needs the GPU there: the tests with the label cuda, the
+# environment report, and the CIFAR10 example in fp16 and bf16 on one and two ranks.
+#
+#   pack:  tests/cuda/run_on_gpu_machine.sh pack FOLDER     here: what that machine lacks, as FOLDER/third_party.tar.gz (about 20 MB)
+#   run:   tests/cuda/run_on_gpu_machine.sh run FOLDER      there: python3 with torch, cmake and ninja, g++, and the CUDA toolkit
+#
+# The build goes to build-gpu, the log also to $OUT/log where OUT is set. Ends with 0 when everything passed; about 5 minutes on 16 cores.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
+
+readonly BUILD=build-gpu
+readonly TARGETS=(deepscale cifar10 nccl_device_test nccl_join_test engine_cuda_test cuda_rank)
+failed=()
+
+say() { printf '== %4ds %s\n' "$SECONDS" "$*"; }
+
+# step NAME COMMAND...: runs it, and remembers when it failed.
+step() {
+  local name=$1
+  shift
+  say "$name"
+  "$@" || { say "$name FAILED"; failed+=("$name"); }
+}
+
+pack() {
+  local folder=$1 staging
+  staging=$(mktemp -d)
+  mkdir -p "$folder" "$staging/include"
+  cp -r /usr/include/{boost,fmt,spdlog,nlohmann} /usr/include/cxxopts.hpp "$staging/include"
+  cp -r /usr/src/googletest "$staging"
+  # Libraries of Boost that nothing here uses, and that are most of it.
+  (cd "$staging/include/boost" && rm -rf geometry spirit phoenix fusion/*/*50* math gil compute hana mpl/*/*50* wave graph polygon python msm yap \
+    accumulators numeric/{ublas,odeint} units multiprecision histogram log metaparse parameter locale statechart signals2 xpressive proto beast json)
+  tar -C "$staging" -czf "$folder/third_party.tar.gz" include googletest
+  if [[ -e data/digits/batches.meta.txt ]]; then cp -rL data/digits "$folder"; fi
+  rm -rf "$staging"
+  du -sh "$folder"
+}
+
+facts() {
+  nvidia-smi -L
+  g++ --version | head -1
+  nvcc --version | tail -2
+  python3 -c 'import torch; print("torch", torch.__version__, torch.__file__, "NCCL", torch.cuda.nccl.version())'
+}
+
+unpack() {
+  rm -rf "$BUILD/third_party" && mkdir -p "$BUILD/third_party" &&
+    python3 -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$1/third_party.tar.gz" "$BUILD/third_party"
+}
+
+configure() {
+  local torch
+  torch=${Torch_DIR:-$(python3 -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0] + "/share/cmake/Torch")')}
+  cmake -S . -B "$BUILD" -G Ninja -DCMAKE_BUILD_TYPE=Release -DDEEPSCALE_WITH_CUDA=ON "-DTorch_DIR=$torch" \
+    "-DCMAKE_PREFIX_PATH=$PWD/$BUILD/third_party" "-DDEEPSCALE_GOOGLETEST_DIR=$PWD/$BUILD/third_party/googletest"
+}
+
+build() { cmake --build "$BUILD" --target "${TARGETS[@]}" -- -k 0; }
+
+# cifar10 RANKS DTYPE STAGE [DEEPSCALE_BACKEND]
+cifar10() {
+  local data=("--data_dir" "$folder/digits") launch=()
+  if (($1 > 1)); then launch=("$BUILD/bin/deepscale" launch --num_gpus "$1" --oversubscribe); fi
+  DEEPSCALE_BACKEND=${4:-} timeout -k 5 90 "${launch[@]}" "$BUILD/bin/cifar10" --deepscale --dtype "$2" --stage "$3" --epochs 4 "${data[@]}"
+}
+
+run() {
+  folder=$1
+  say "facts"
+  facts
+  say "unpack and configure"
+  unpack "$folder" && configure || exit 1
+  say "build ${TARGETS[*]}"
+  build || exit 1
+  step "tests" timeout -k 5 300 ctest --test-dir "$BUILD" -L cuda --output-on-failure --no-tests=error
+  step "report" "$BUILD/bin/deepscale" report
+  if [[ -d $folder/digits ]]; then
+    step "cifar10, one rank, fp16" cifar10 1 fp16 0
+    step "cifar10, one rank, bf16" cifar10 1 bf16 0
+    step "cifar10, two ranks, fp16, stage 2" cifar10 2 fp16 2
+    step "cifar10, two ranks, bf16, stage 3" cifar10 2 bf16 3
+  fi
+  if ((${#failed[@]})); then
+    say "FAILED: ${failed[*]}"
+    return 1
+  fi
+  say "everything passed"
+}
+
+case ${1:-} in
+  pack) pack "${2:?the folder to fill}" ;;
+  run) run "${2:?the folder that pack filled}" 2>&1 | tee "${OUT:-/tmp}/log" ;;
+  *)
+    sed -n '2,9s/^# \{0,1\}//p' "$0"
+    exit 2
+    ;;
+esac
