@@ -118,6 +118,9 @@ class AllOf final : public Work::State {
     }
     if (failure) throw *failure;
   }
+  void wait_on(void* stream) override {
+    for (Work work : works_) work.wait_on(stream);
+  }
 
  private:
   const std::vector<Work> works_;

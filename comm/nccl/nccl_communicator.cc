@@ -72,7 +72,10 @@ class NcclCommunicator final : public Communicator {
  public:
   NcclCommunicator(std::shared_ptr<Communicator> host, std::shared_ptr<Store> store, const RankDevice& own,
                    const NcclOptions& options)
-      : host_(std::move(host)), notice_(std::make_shared<FailureNotice>(std::move(store), options.name)) {
+      : host_(std::move(host)),
+        store_(std::move(store)),
+        options_(options),
+        notice_(std::make_shared<FailureNotice>(store_, options.name)) {
     const int rank = host_->rank();
     queue_ = std::make_shared<DeviceQueue>(DeviceQueue::Options{
         .device = own.device,
@@ -107,6 +110,16 @@ class NcclCommunicator final : public Communicator {
     queue_->start_messages();
     return on_host(host_->barrier());
   }
+  // The members keep their GPUs, so the child has what it needs when the parent has.
+  std::unique_ptr<Communicator> split(int color, int key) override {
+    queue_->start_messages();
+    ++splits_;
+    std::shared_ptr<Communicator> host = host_->split(color, key);
+    if (host == nullptr) return nullptr;
+    NcclOptions options = options_;
+    options.name += fmt::format("/split {} color {}", splits_, color);
+    return make_nccl_communicator(std::move(host), store_, options);
+  }
   std::shared_ptr<std::byte> allocate_shared(std::size_t bytes) override {
     return host_->allocate_shared(bytes);
   }
@@ -134,6 +147,9 @@ class NcclCommunicator final : public Communicator {
   }
 
   const std::shared_ptr<Communicator> host_;
+  const std::shared_ptr<Store> store_;
+  const NcclOptions options_;
+  std::uint64_t splits_ = 0;
   const std::shared_ptr<FailureNotice> notice_;
   std::shared_ptr<DeviceQueue> queue_;
   std::uint64_t collectives_ = 0;

@@ -196,7 +196,8 @@ void Collectives::reduce_into(const Operation& operation, std::vector<const std:
 // Pieces are whole elements, and as many of them share a stage as there are different readers.
 std::size_t Collectives::piece_bytes(const Exchange& exchange) const {
   const auto readers = static_cast<std::size_t>(std::max(size_ - 1, 1));
-  return (exchange.gives_all_the_same() ? kStageBytes : kStageBytes / readers) / kCacheLine * kCacheLine;
+  const std::size_t stage = host_.has_processor_for_every_rank() ? kCachedStageBytes : kStageBytes;
+  return (exchange.gives_all_the_same() ? stage : stage / readers) / kCacheLine * kCacheLine;
 }
 
 std::size_t Collectives::stage_offset(const Exchange& exchange, int from, int to) const {

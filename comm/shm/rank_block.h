@@ -24,8 +24,10 @@ namespace deepscale::shm {
 inline constexpr std::size_t kCacheLine = 64;
 // The largest operation whose data travels with its announcement.
 inline constexpr std::size_t kPostedBytes = 32 << 10;
-// A stage; two of each kind should fit into the second-level cache together.
-inline constexpr std::size_t kStageBytes = 256 << 10;
+// A stage. As much of it is used as fits, with the other three, into the second-level cache; all of it where
+// ranks share processors, since every piece then costs the sleep and the wake-up of all of them.
+inline constexpr std::size_t kStageBytes = 1 << 20;
+inline constexpr std::size_t kCachedStageBytes = 256 << 10;
 inline constexpr std::size_t kPipeSlots = 4;
 
 enum class Life : std::uint32_t { kRunning, kLeft, kGaveUp };

@@ -1,7 +1,9 @@
 #include "launcher/bench/comm_measurement.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <vector>
 
 #include "comm/base/half.h"
 
@@ -11,16 +13,14 @@ namespace {
 
 constexpr int kBarriersInARow = 100;
 
-// What rank `rank` puts at `index`: small whole numbers, so that their sum is exact in every dtype.
-int value_of(int rank, std::int64_t index, int rank_count) {
-  const int levels = std::clamp(256 / rank_count, 2, 5);
-  return static_cast<int>((index * 7 + rank * 3) % levels);
+// What rank `rank` puts at `index`: small whole numbers, so that their sum is exact in every dtype, and the
+// same every `levels` elements.
+int levels_of(int rank_count) {
+  return std::clamp(256 / rank_count, 2, 5);
 }
 
-int sum_of_values(std::int64_t index, int rank_count) {
-  int sum = 0;
-  for (int rank = 0; rank < rank_count; ++rank) sum += value_of(rank, index, rank_count);
-  return sum;
+int value_of(int rank, std::int64_t index, int rank_count) {
+  return static_cast<int>((index * 7 + rank * 3) % levels_of(rank_count));
 }
 
 template <typename Stored>
@@ -45,25 +45,70 @@ void put(std::byte* element, DType dtype, int value) {
   }
 }
 
-// What element `index` of the second half has to be in the end; of the first one for operations in place.
-int expected(BenchOperation operation, std::int64_t index, std::int64_t slice, const Communicator& ranks) {
+// What stands at an index of the whole tensor: one rank's values or the sum of all, as elements of a dtype.
+class Pattern {
+ public:
+  Pattern(int first_rank, int last_rank, int rank_count, DType dtype) : element_(size_of(dtype)) {
+    for (int index = 0; index < levels_of(rank_count); ++index) {
+      int sum = 0;
+      for (int rank = first_rank; rank <= last_rank; ++rank) sum += value_of(rank, index, rank_count);
+      put(elements_.emplace_back().data(), dtype, sum);
+    }
+  }
+
+  // `count` elements from `index` on.
+  void write(std::byte* to, std::int64_t index, std::int64_t count) const {
+    for (std::int64_t i = 0; i < count; ++i) std::memcpy(place(to, i), at(index + i), element_);
+  }
+  std::int64_t count_wrong(const std::byte* in, std::int64_t index, std::int64_t count) const {
+    std::int64_t wrong = 0;
+    for (std::int64_t i = 0; i < count; ++i) {
+      if (std::memcmp(place(in, i), at(index + i), element_) != 0) ++wrong;
+    }
+    return wrong;
+  }
+
+ private:
+  template <typename Byte>
+  Byte* place(Byte* data, std::int64_t index) const {
+    return data + static_cast<std::size_t>(index) * element_;
+  }
+  const std::byte* at(std::int64_t index) const {
+    return elements_[static_cast<std::size_t>(index) % elements_.size()].data();
+  }
+
+  const std::size_t element_;
+  std::vector<std::array<std::byte, sizeof(std::int64_t)>> elements_;
+};
+
+// Elements of the result that are not what they have to be.
+std::int64_t wrong_in(BenchOperation operation, const std::byte* result, std::int64_t count, DType dtype,
+                      const Communicator& ranks) {
   const int size = ranks.size();
+  const std::int64_t slice = count / size;
+  const Pattern sum(0, size - 1, size, dtype);
+  const auto of_rank = [&](int rank) { return Pattern(rank, rank, size, dtype); };
   switch (operation) {
     case BenchOperation::kAllReduce:
-      return sum_of_values(index, size);
+      return sum.count_wrong(result, 0, count);
     case BenchOperation::kReduceScatter:
-      return sum_of_values(ranks.rank() * slice + index, size);
-    case BenchOperation::kAllGather:
-      return value_of(static_cast<int>(index / slice), index % slice, size);
-    case BenchOperation::kAllToAll:
-      return value_of(static_cast<int>(index / slice), ranks.rank() * slice + index % slice, size);
+      return sum.count_wrong(result, ranks.rank() * slice, slice);
     case BenchOperation::kSendReceive:
-      return value_of((ranks.rank() + size - 1) % size, index, size);
+      return of_rank((ranks.rank() + size - 1) % size).count_wrong(result, 0, count);
+    case BenchOperation::kAllGather:
+    case BenchOperation::kAllToAll:
+      break;
     case BenchOperation::kBroadcast:
     case BenchOperation::kBarrier:
-      break;
+      return of_rank(0).count_wrong(result, 0, count);
   }
-  return value_of(0, index, size);
+  const std::int64_t begin = operation == BenchOperation::kAllToAll ? ranks.rank() * slice : 0;
+  std::int64_t wrong = 0;
+  for (int rank = 0; rank < size; ++rank) {
+    const std::size_t offset = static_cast<std::size_t>(rank * slice) * size_of(dtype);
+    wrong += of_rank(rank).count_wrong(result + offset, begin, slice);
+  }
+  return wrong;
 }
 
 bool is_in_place(BenchOperation operation) {
@@ -134,20 +179,11 @@ std::int64_t CommBench::count_wrong(BenchOperation operation, std::int64_t count
   if (operation == BenchOperation::kBarrier || (operation == BenchOperation::kSendReceive && size == 1))
     return 0;
   std::byte* second = memory.data + memory.half_bytes;
-  for (std::int64_t i = 0; i < count; ++i) {
-    put(memory.data + static_cast<std::size_t>(i) * element, spec_.dtype,
-        value_of(communicator_.rank(), i, size));
-  }
+  Pattern(communicator_.rank(), communicator_.rank(), size, spec_.dtype).write(memory.data, 0, count);
   std::memset(second, 0xff, static_cast<std::size_t>(count) * element);
   start(operation, {memory.data, count, spec_.dtype}, {second, count, spec_.dtype}).wait();
   const std::byte* result = is_in_place(operation) ? memory.data : second;
-  const std::int64_t checked = operation == BenchOperation::kReduceScatter ? count / size : count;
-  std::int64_t wrong = 0;
-  for (std::int64_t i = 0; i < checked; ++i) {
-    std::byte right[sizeof(std::int64_t)];
-    put(right, spec_.dtype, expected(operation, i, count / size, communicator_));
-    if (std::memcmp(result + static_cast<std::size_t>(i) * element, right, element) != 0) ++wrong;
-  }
+  std::int64_t wrong = wrong_in(operation, result, count, spec_.dtype, communicator_);
   communicator_.all_reduce({.data = &wrong, .count = 1, .dtype = DType::kInt64}, ReduceOp::kSum).wait();
   return wrong;
 }

@@ -163,6 +163,29 @@ struct Gate {
   static void pass(void* gate) { static_cast<Gate*>(gate)->opened.wait(); }
 };
 
+TEST(NcclCommunicator, IsSplitAndTakesManyBuffersAtOnce) {
+  World().run_good(4, [](Communicator& ranks) {
+    const auto pair = ranks.split(ranks.rank() % 2, -ranks.rank());
+    const auto none = ranks.split(-1, 0);
+    EXPECT_EQ(none, nullptr);
+    ASSERT_STREQ(pair->backend(), "nccl");
+    EXPECT_EQ(pair->rank(), ranks.rank() < 2 ? 1 : 0) << "the smaller key comes first";
+    std::vector<float> of_all(10, 1.0f), first(10, 1.0f), second(1000, static_cast<float>(ranks.rank()));
+    Work all = ranks.all_reduce(device_buffer(of_all), ReduceOp::kSum);
+    Work both =
+        pair->all_reduce_each(std::vector{device_buffer(first), device_buffer(second)}, ReduceOp::kSum);
+    void* later = fake::make_stream(ranks.rank());
+    both.wait_on(later);
+    fake::synchronize(ranks.rank(), later);
+    EXPECT_EQ(first.back(), 2.0f);
+    EXPECT_EQ(second.back(), ranks.rank() % 2 == 0 ? 2.0f : 4.0f);
+    Work::all_of({all, both}).wait();
+    EXPECT_EQ(of_all.back(), 4.0f);
+    fake::destroy_stream(ranks.rank(), later);
+  });
+  EXPECT_EQ(fake::live_communicators(), 0);
+}
+
 TEST(NcclCommunicator, AnOperationWaitsForTheStreamOfItsBufferAndAStreamForIt) {
   World().run_good(2, [](Communicator& ranks) {
     const int device = ranks.rank();

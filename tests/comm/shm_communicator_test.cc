@@ -178,8 +178,8 @@ TEST(SharedSegment, ALackOfMemoryIsAnError) {
 TEST(ShmRendezvous, ARankThatCannotShareMakesAllOfThemSayWhy) {
   const auto store = std::make_shared<MemoryStore>();
   // Rank 1 is elsewhere: it tells of memory that is not on this host.
-  store->set("communicator/world/shm/rank 1", "1 2 ok 999999999 999999999 3 deepscale-0");
-  store->set("communicator/world/shm, mapped/rank 1", "1 2 ok ");
+  store->set("communicator/world/shm/rank 1", "2 2 ok 999999999 999999999 3 deepscale-0");
+  store->set("communicator/world/shm, mapped/rank 1", "2 2 ok ");
   try {
     make_shm_communicator(0, 2, store, {.timeout = std::chrono::seconds(30)});
     FAIL() << "a peer that is not there";
@@ -187,7 +187,8 @@ TEST(ShmRendezvous, ARankThatCannotShareMakesAllOfThemSayWhy) {
     EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
     EXPECT_THAT(error.what(), HasSubstr("rank 0: "));
   }
-  EXPECT_THAT(store->get("communicator/world/shm, mapped/rank 0", Deadline::never()), HasSubstr("failed"));
+  EXPECT_THAT(store->get("communicator/world/shm, mapped/rank 0", Deadline::after(std::chrono::seconds(30))),
+              HasSubstr("failed"));
 }
 
 // A store in which rank 1 tells that it could not make its memory.
@@ -195,7 +196,7 @@ class StoreOfFailures final : public MemoryStore {
  public:
   void set(std::string_view key, std::string_view value) override {
     const bool is_rendezvous = key.find("/shm/") != std::string_view::npos;
-    MemoryStore::set(key, is_rendezvous && key.ends_with("1") ? "1 2 failed there is no room" : value);
+    MemoryStore::set(key, is_rendezvous && key.ends_with("1") ? "2 2 failed there is no room" : value);
   }
 };
 

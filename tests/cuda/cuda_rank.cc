@@ -13,9 +13,9 @@ int main(int argc, char** argv) try {
   if (argc != 4) return 2;
   InitializeOptions options = join_job();
   const bool talks = options.layout.rank == 0;
-  const Config config = testing::patchwork_config(std::atoi(argv[1]), parse_dtype(argv[2]));
-  const auto losses =
-      testing::train_patchwork(testing::make_patchwork(), config, std::move(options), std::atoi(argv[3]));
+  const Config config = deepscale::testing::patchwork_config(std::atoi(argv[1]), parse_dtype(argv[2]));
+  const auto losses = deepscale::testing::train_patchwork(deepscale::testing::make_patchwork(), config,
+                                                          std::move(options), std::atoi(argv[3]));
   for (const double loss : losses) {
     if (talks) fmt::print("patchwork_loss {:.8f}\n", loss);
   }
