@@ -21,6 +21,7 @@
 
 #include "agents/process/child_process.h"
 #include "agents/process/exec_image_windows.h"
+#include "agents/process/inherited_handles_windows.h"
 #include "comm/base/error.h"
 #include "comm/base/text_encoding_windows.h"
 
@@ -103,9 +104,11 @@ struct SuspendedStart : bp::extend::handler {
   const Job& job;
   const HANDLE output;
   const HANDLE error;
+  InheritedHandles& inherited;
 
-  SuspendedStart(const ExecImage& its_image, const Job& its_job, HANDLE its_output, HANDLE its_error)
-      : image(its_image), job(its_job), output(its_output), error(its_error) {}
+  SuspendedStart(const ExecImage& its_image, const Job& its_job, std::array<HANDLE, 2> outputs,
+                 InheritedHandles& handles)
+      : image(its_image), job(its_job), output(outputs[0]), error(outputs[1]), inherited(handles) {}
 
   template <class Executor>
   void on_setup(Executor& executor) const {
@@ -118,6 +121,10 @@ struct SuspendedStart : bp::extend::handler {
     executor.startup_info.hStdError = error;
     executor.inherit_handles = true;
     if (image.inherits_input()) executor.startup_info.hStdInput = GetStdHandle(STD_INPUT_HANDLE);
+    executor.set_startup_info_ex();
+    inherited.set({executor.startup_info.hStdInput, output, error});
+    executor.startup_info_ex.lpAttributeList =
+        static_cast<decltype(executor.startup_info_ex.lpAttributeList)>(inherited.attributes());
   }
   template <class Executor>
   void on_success(Executor& executor) const {
@@ -210,9 +217,10 @@ void ChildProcess::Implementation::spawn() {
   const ExecImage image(options_);
   const PipeEnd output(open_output_pipe(pipes_[0].source));
   const PipeEnd error_output(open_output_pipe(pipes_[1].source));
+  InheritedHandles inherited;
   const auto start = [&](auto&& input) {
     return bp::child(bp::exe = image.path(), bp::start_dir = image.working_directory(), input,
-                     SuspendedStart(image, job_, output.get(), error_output.get()));
+                     SuspendedStart(image, job_, {output.get(), error_output.get()}, inherited));
   };
   try {
     started_at_ = Clock::now();

@@ -1,5 +1,6 @@
 #include "tests/agents/child_run.h"
 
+#include <numeric>
 #include <thread>
 #include <utility>
 
@@ -56,6 +57,17 @@ bool ChildRun::wait_for_output(const std::string& text) {
 
 std::int64_t ChildRun::told_pid() {
   return wait_for_output("pid ") && wait_for_output("\n") ? std::stoll(out.substr(out.find("pid ") + 4)) : -1;
+}
+
+std::vector<std::uint32_t> chaos_seeds(std::int64_t default_runs) {
+  const Environment environment = Environment::of_process();
+  if (const auto seed = environment.get_integer("DEEPSCALE_CHAOS_SEED")) {
+    return {static_cast<std::uint32_t>(*seed)};
+  }
+  std::vector<std::uint32_t> all(
+      static_cast<std::size_t>(environment.get_integer("DEEPSCALE_CHAOS_RUNS").value_or(default_runs)));
+  std::iota(all.begin(), all.end(), 1);
+  return all;
 }
 
 }  // namespace deepscale::testing

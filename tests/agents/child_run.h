@@ -3,6 +3,7 @@
 
 #include <boost/asio/io_context.hpp>
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -23,6 +24,9 @@ bool run_until(boost::asio::io_context& io, const std::function<bool()>& conditi
 
 // Does not run a loop: for what happens outside of it. Polls every millisecond.
 bool wait_until(const std::function<bool()>& condition, Clock::duration wait = std::chrono::seconds(20));
+
+// Which seeds a chaos test runs: that of DEEPSCALE_CHAOS_SEED, else 1 to DEEPSCALE_CHAOS_RUNS.
+std::vector<std::uint32_t> chaos_seeds(std::int64_t default_runs);
 
 class ChildRun {
  public:

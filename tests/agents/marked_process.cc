@@ -5,7 +5,6 @@
 #include <sys/wait.h>
 
 #include <fstream>
-#include <numeric>
 #include <system_error>
 
 namespace deepscale::testing {
@@ -52,17 +51,6 @@ std::vector<pid_t> children_of(pid_t pid) {
   std::vector<pid_t> children;
   for (pid_t child = 0; list >> child;) children.push_back(child);
   return children;
-}
-
-std::vector<std::uint32_t> chaos_seeds(std::int64_t default_runs) {
-  const Environment environment = Environment::of_process();
-  if (const auto seed = environment.get_integer("DEEPSCALE_CHAOS_SEED")) {
-    return {static_cast<std::uint32_t>(*seed)};
-  }
-  std::vector<std::uint32_t> all(
-      static_cast<std::size_t>(environment.get_integer("DEEPSCALE_CHAOS_RUNS").value_or(default_runs)));
-  std::iota(all.begin(), all.end(), 1);
-  return all;
 }
 
 }  // namespace deepscale::testing

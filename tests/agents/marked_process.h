@@ -3,7 +3,6 @@
 
 #include <sys/types.h>
 
-#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -34,8 +33,5 @@ class MarkedProcess {
 };
 
 std::vector<pid_t> children_of(pid_t pid);
-
-// Which seeds a chaos test runs: that of DEEPSCALE_CHAOS_SEED, else 1 to DEEPSCALE_CHAOS_RUNS.
-std::vector<std::uint32_t> chaos_seeds(std::int64_t default_runs);
 
 }  // namespace deepscale::testing
