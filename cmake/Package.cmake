@@ -35,7 +35,7 @@ function(deepscale_installed_headers out)
   set(waiting ${ARGN})
   while(waiting)
     list(POP_FRONT waiting header)
-    if(NOT header IN_LIST headers)
+    if(NOT header IN_LIST headers AND EXISTS ${PROJECT_SOURCE_DIR}/${header})
       list(APPEND headers ${header})
       set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${header})
       file(STRINGS ${PROJECT_SOURCE_DIR}/${header} lines REGEX "^#include \"")
@@ -63,7 +63,7 @@ install(EXPORT DeepScaleExports NAMESPACE DeepScale:: DESTINATION ${package_fold
 
 # --- headers ---------------------------------------------------------------------------------------------------------
 set(public_headers comm/base/error.h comm/base/suggest.h comm/communicator.h comm/store/rendezvous.h comm/store/store_server.h)
-foreach(header agents/link/link.h)
+foreach(header agents/link/rank_link.h)
   if(EXISTS ${PROJECT_SOURCE_DIR}/${header})
     list(APPEND public_headers ${header})
   endif()
