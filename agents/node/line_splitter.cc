@@ -9,10 +9,10 @@ void LineSplitter::feed(std::string_view bytes, const Sink& sink) {
     const std::size_t line = std::min(bytes.find('\n'), bytes.size());
     const std::size_t room = max_piece_bytes_ - unfinished_.size();
     if (line > room || (line == room && line == bytes.size())) {
-      emit(bytes.substr(0, room), false, sink);
+      emit(bytes.substr(0, room), End::kNone, sink);
       bytes.remove_prefix(room);
     } else if (line < bytes.size()) {
-      emit(bytes.substr(0, line), true, sink);
+      emit(bytes.substr(0, line), End::kNewline, sink);
       bytes.remove_prefix(line + 1);
     } else {
       unfinished_ += bytes;
@@ -22,18 +22,18 @@ void LineSplitter::feed(std::string_view bytes, const Sink& sink) {
 }
 
 void LineSplitter::finish(const Sink& sink) {
-  if (!unfinished_.empty() || !is_at_start_) emit({}, true, sink);
+  if (!unfinished_.empty() || !is_at_start_) emit({}, End::kOfStream, sink);
 }
 
-void LineSplitter::emit(std::string_view bytes, bool is_end, const Sink& sink) {
-  Piece piece{bytes, is_at_start_, is_end};
+void LineSplitter::emit(std::string_view bytes, End end, const Sink& sink) {
+  Piece piece{bytes, is_at_start_, end != End::kNone, end == End::kOfStream};
   if (!unfinished_.empty()) {
     unfinished_ += bytes;
     piece.text = unfinished_;
   }
   sink(piece);
   unfinished_.clear();
-  is_at_start_ = is_end;
+  is_at_start_ = piece.is_end;
 }
 
 }  // namespace deepscale

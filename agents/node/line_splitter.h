@@ -14,9 +14,10 @@ namespace deepscale {
 class LineSplitter {
  public:
   struct Piece {
-    std::string_view text;  // without the newline; valid during the call only
-    bool is_start = true;   // a line begins here
-    bool is_end = true;     // it ends here, by a newline or by the end of the stream
+    std::string_view text;       // without the newline; valid during the call only
+    bool is_start = true;        // a line begins here
+    bool is_end = true;          // it ends here, by a newline or by the end of the stream
+    bool lacks_newline = false;  // by the latter
   };
   using Sink = std::function<void(const Piece&)>;
 
@@ -27,7 +28,8 @@ class LineSplitter {
   void finish(const Sink& sink);
 
  private:
-  void emit(std::string_view bytes, bool is_end, const Sink& sink);
+  enum class End { kNone, kNewline, kOfStream };
+  void emit(std::string_view bytes, End end, const Sink& sink);
 
   std::size_t max_piece_bytes_;
   std::string unfinished_;

@@ -187,7 +187,8 @@ void NodeAgent::Implementation::take_output(Rank& rank, OutputStream stream, std
 LineSplitter::Sink NodeAgent::Implementation::line_sink(Rank& rank, OutputStream stream) {
   return [this, &rank, stream](const LineSplitter::Piece& piece) {
     if (stream == OutputStream::kErr) rank.last_error_lines.add(piece);
-    listener_.on_output({rank.command.rank, stream, piece.text, piece.is_start, piece.is_end});
+    listener_.on_output(
+        {rank.command.rank, stream, piece.text, piece.is_start, piece.is_end, piece.lacks_newline});
   };
 }
 

@@ -43,6 +43,7 @@ struct OutputLine {
   std::string_view text;  // without the newline; valid during the call only
   bool is_start = true;   // a line begins here
   bool is_end = true;     // the line ends here; false: the next piece of this rank and stream continues it
+  bool lacks_newline = false;  // it ends with the stream
 };
 
 // A rank changed its state.

@@ -13,7 +13,8 @@ std::string format_output(const OutputLine& line, bool tag, bool is_alone) {
   std::string text = tag ? fmt::format("[{}] ", line.rank) : std::string();
   text.reserve(text.size() + line.text.size() + 1);
   text.append(line.text);
-  if (line.is_end || !is_alone) text.push_back('\n');
+  const bool ends_as_told = line.is_end && !line.lacks_newline;
+  if (ends_as_told || !is_alone) text.push_back('\n');
   return text;
 }
 

@@ -161,6 +161,12 @@ def descendants(pid):
     return found + [below for child in found for below in descendants(child)]
 
 
+def processor_seconds():
+    """Of all our children that ended, and theirs."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def take_turns(subjects, rounds, measure, slow=()):
     """Figures of each subject by name, over `rounds` turns; those that are slow take part in every fifth turn. Stops asking one that failed."""
     figures = {subject: [] for subject in subjects}
@@ -198,6 +204,7 @@ class Bench:
         self.launchers = installed_launchers(options.build, options.peers)
         self.variables = environment(options.peers)
         self.python = os.path.join(options.peers, "python")
+        self.processor_seconds = {}  # by command: what it and all its ranks took, which a busy machine changes little
 
     def named(self, name):
         return next(launcher for launcher in self.launchers if launcher.name == name)
@@ -218,9 +225,13 @@ class Bench:
         return path
 
     def time_command(self, command):
+        before = processor_seconds()
         with Job(command, self.variables) as job:
             seconds = job.finish()
-            return seconds if job.process.returncode == 0 else None
+            if job.process.returncode != 0:
+                return None
+        self.processor_seconds.setdefault(tuple(command), []).append(processor_seconds() - before)
+        return seconds
 
     def peak(self, command):
         with Job(command, self.variables) as job:
@@ -235,11 +246,12 @@ class Bench:
             ours = next(iter(figures.values()))
             for launcher, seconds in figures.items():
                 if None in seconds:
-                    rows.append([str(count), launcher.name, f"failed, or took over {LIMIT_SECONDS} s", "", ""])
+                    rows.append([str(count), launcher.name, f"failed, or took over {LIMIT_SECONDS} s", "", "", ""])
                     continue
+                processor = statistics.median(self.processor_seconds[tuple(commands[launcher])])
                 rows.append([str(count), launcher.name, milliseconds(statistics.median(seconds)), f"{ratio(seconds, ours):.2f}",
-                             f"{self.peak(commands[launcher]):.1f} MB"])
-        table(["ranks", "launcher", "median", "ratio to deepscale", "peak RSS of the launcher"], rows)
+                             milliseconds(processor), f"{self.peak(commands[launcher]):.1f} MB"])
+        table(["ranks", "launcher", "median", "ratio to deepscale", "processor time of all", "peak RSS of the launcher"], rows)
 
     def start(self):
         print("### No-op ranks: `true`\n")

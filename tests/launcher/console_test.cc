@@ -24,6 +24,10 @@ TEST(FormatOutput, ARankAloneIsPassedOnAsItIs) {
   EXPECT_EQ(format_output(piece("begin", true, false), false, true), "begin");
   EXPECT_EQ(format_output(piece(std::string_view("\0\xff", 2), false, true), false, true),
             std::string("\0\xff\n", 3));
+  OutputLine last = piece("no newline", true, true);
+  last.lacks_newline = true;
+  EXPECT_EQ(format_output(last, false, true), "no newline");
+  EXPECT_EQ(format_output(last, true, false), "[3] no newline\n");
 }
 
 }  // namespace

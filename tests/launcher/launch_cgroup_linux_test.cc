@@ -89,7 +89,7 @@ std::unique_ptr<ChildRun> run_limited(const LimitedCgroup& limited, const std::s
                                    "eval \"$SCRIPT\"; fi; exec sleep 60'",
                                    limited.members(), DEEPSCALE_TEST_LAUNCHER)};
   auto run = std::make_unique<ChildRun>(std::move(options));
-  EXPECT_TRUE(run->finish(50s));
+  EXPECT_TRUE(run->finish(150s));
   return run;
 }
 
