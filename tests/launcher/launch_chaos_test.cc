@@ -139,7 +139,6 @@ class ChaosRun {
   JsonJob job_;
   std::vector<Cause> causes_;
   bool was_asked_to_stop_ = false;
-  bool was_asked_twice_ = false;
   bool was_launcher_killed_ = false;
 };
 
@@ -246,7 +245,6 @@ void ChaosRun::ask_to_stop() {
   job_.launcher().send(SIGCONT);
   if (!dice_.is_one_in(4)) return;
   dice_.pause(20);
-  was_asked_twice_ = true;
   job_.launcher().send(SIGTERM);  // once more: now
 }
 
@@ -258,8 +256,8 @@ void ChaosRun::check_end(int wait_status) {
   }
   const int exit_code = WEXITSTATUS(wait_status);
   const JsonJob::Json& end = job_.last("job_finished");
-  // Asked once more while its output waits for us, it leaves without it.
-  const bool may_be_cut_short = was_asked_twice_ && scenario_.moment == Moment::kPrinting;
+  // Asked to stop, it does not wait for ever for those who read its output.
+  const bool may_be_cut_short = was_asked_to_stop_ && scenario_.moment == Moment::kPrinting;
   if (end.is_null() && may_be_cut_short) {
     EXPECT_EQ(exit_code, 128 + SIGTERM);
     return;
