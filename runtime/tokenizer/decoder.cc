@@ -30,17 +30,10 @@ TokenDecoder make_byte_level(const nlohmann::json&, const std::string&) {
 
 // English as people write it, as the BERT tokenizer undoes its splitting.
 std::string cleaned_up(std::string text) {
-  for (const auto& [from, to] : {std::pair{" .", "."},
-                                 {" ?", "?"},
-                                 {" !", "!"},
-                                 {" ,", ","},
-                                 {" ' ", "'"},
-                                 {" n't", "n't"},
-                                 {" 'm", "'m"},
-                                 {" do not", " don't"},
-                                 {" 's", "'s"},
-                                 {" 've", "'ve"},
-                                 {" 're", "'re"}}) {
+  static constexpr std::pair<const char*, const char*> kSplit[] = {
+      {" .", "."},   {" ?", "?"},           {" !", "!"},   {" ,", ","},     {" ' ", "'"},   {" n't", "n't"},
+      {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+  for (const auto& [from, to] : kSplit) {
     text = replace_all(text, from, to);
   }
   return text;

@@ -14,7 +14,7 @@ using Next = std::function<bool(std::size_t)>;  // whether what comes after matc
 
 constexpr std::size_t kMaxSteps = 1'000'000;
 constexpr std::size_t kMaxStepsPerCharacter = 16;
-constexpr int kMaxDepth = 2'000;
+constexpr int kMaxDepth = 500;  // a thread of Windows has 1 MiB of stack
 
 // One attempt to match at one place.
 class Attempt {
