@@ -227,12 +227,12 @@ CommMeasurement CommBench::measure(BenchOperation operation, std::int64_t bytes,
 }
 
 double CommBench::copy_bandwidth(int copiers) {
-  constexpr std::size_t kBytes = 64 << 20;
-  std::vector<std::byte> from(kBytes, std::byte{1}), to(kBytes, std::byte{2});
+  const auto bytes = static_cast<std::size_t>(std::clamp<std::int64_t>(spec_.max_bytes, 4 << 10, 64 << 20));
+  std::vector<std::byte> from(bytes, std::byte{1}), to(bytes, std::byte{2});
   const double seconds = median_seconds(7, [&] {
-    if (communicator_.rank() < copiers) std::memcpy(to.data(), from.data(), kBytes);
+    if (communicator_.rank() < copiers) std::memcpy(to.data(), from.data(), bytes);
   });
-  return kBytes / seconds / 1e9;
+  return static_cast<double>(bytes) / seconds / 1e9;
 }
 
 }  // namespace deepscale

@@ -32,7 +32,8 @@ class CommBench {
 
   // All ranks call these together. `bytes` come from even_bytes(); the result is the same on rank 0 only.
   CommMeasurement measure(BenchOperation operation, std::int64_t bytes, const BenchMemory& memory);
-  // GB/s of memcpy that each of the first `copiers` ranks reaches at once: what moving bytes can cost least.
+  // GB/s of memcpy, of the largest size up to 64 MiB, that each of the first `copiers` ranks reaches at once:
+  // what moving bytes can cost least.
   double copy_bandwidth(int copiers);
 
  private:

@@ -13,7 +13,7 @@ import unittest
 
 DEEPSCALE = ""
 HOSTS = ("a", "b")
-DEADLINE_SECONDS = 120
+DEADLINE_SECONDS = 240
 
 
 def ip(*words, check=True):
@@ -88,7 +88,7 @@ class TwoHosts(unittest.TestCase):
         self.addCleanup(self.network.__exit__)
 
     def check(self, ranks_on, backend, arguments=()):
-        processes = self.network.start(ranks_on, ["--op", "all", "--max_bytes", "1M", "--factor", "64", "--iterations", "2"]
+        processes = self.network.start(ranks_on, ["--op", "all", "--max_bytes", "512K", "--factor", "256", "--iterations", "2"]
                                        + list(arguments))
         texts = finish(processes)
         self.assertEqual([process.returncode for process in processes], [0] * len(processes), "\n".join(texts))
