@@ -375,7 +375,9 @@ void NodeAgent::Implementation::ask_to_stop(Rank& rank, StopSignal signal) {
   // A signal that it does not handle would end it before it has saved.
   rank.leaves_by_itself =
       !is_failure && was_told && links_->status(rank.index).watches_stop && !rank.process->handles(signal);
-  if (rank.leaves_by_itself || rank.process->stop(signal)) {
+  // Where no signal can be sent (Windows without a console), what it was told has to do until the deadline.
+  const bool was_asked = rank.leaves_by_itself || rank.process->stop(signal) || (was_told && !is_failure);
+  if (was_asked) {
     move(rank, RankState::kStopping);
   } else {
     kill(rank);
