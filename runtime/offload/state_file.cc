@@ -52,6 +52,10 @@ std::int64_t StateFile::add_segment(std::int64_t numel) {
   return first;
 }
 
+std::int64_t StateFile::room_of(std::int64_t numel) {
+  return whole_pages(numel);
+}
+
 StateFile::Chunk StateFile::chunk(std::int64_t index) const {
   Chunk chunk{.begin = index * chunk_numel_,
               .numel = std::min(chunk_numel_, numel_ - index * chunk_numel_),

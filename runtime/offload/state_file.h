@@ -41,6 +41,7 @@ class StateFile {
   // Appends `numel` elements; returns the number of the first. Segments begin at whole pages: elements in
   // between belong to none.
   std::int64_t add_segment(std::int64_t numel);
+  static std::int64_t room_of(std::int64_t numel);  // elements from one segment's begin to the next one's
   std::int64_t numel() const { return numel_; }
 
   // Gives each chunk, in order, to `work`, which may change its values.
