@@ -67,7 +67,7 @@ Device::Device(const std::string& library, int index) : api_(library) {
                 fmt::format("there is no CUDA device {}: this process sees {}", index, count));
   }
   api_.check(api_.device_get(&device_, index), "cuDeviceGet");
-  api_.check(api_.device_get_uuid(&uuid_, device_), "cuDeviceGetUuid");
+  api_.check(api_.device_get_uuid(uuid_.data(), device_), "cuDeviceGetUuid");
   api_.check(api_.primary_context_retain(&context_, device_), "cuDevicePrimaryCtxRetain");
 }
 

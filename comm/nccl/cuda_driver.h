@@ -30,7 +30,7 @@ struct DriverApi {
   int (*get_error_string)(int error, const char** text);
   int (*device_get_count)(int* count);
   int (*device_get)(int* device, int index);
-  int (*device_get_uuid)(Uuid* uuid, int device);
+  int (*device_get_uuid)(char* uuid, int device);  // 16 bytes
   int (*primary_context_retain)(void** context, int device);
   int (*primary_context_release)(int device);
   int (*context_push)(void* context);
