@@ -82,6 +82,14 @@ struct Message {
 thread_local int group_depth = 0;
 thread_local std::vector<std::pair<void*, Message>> group;  // stream, message
 
+float sum_of(float left, float right) {
+  return left + right;
+}
+// Wraps around, as NCCL's does.
+std::int64_t sum_of(std::int64_t left, std::int64_t right) {
+  return static_cast<std::int64_t>(static_cast<std::uint64_t>(left) + static_cast<std::uint64_t>(right));
+}
+
 template <typename Stored, typename Wide, typename Load, typename Store>
 void reduce_as(const std::vector<const void*>& inputs, std::size_t first, std::vector<std::byte>& result,
                int op, Load load, Store store) {
@@ -96,7 +104,7 @@ void reduce_as(const std::vector<const void*>& inputs, std::size_t first, std::v
       } else if (op == kMin) {
         value = std::min(value, next);
       } else {
-        value += next;
+        value = sum_of(value, next);
       }
     }
     if (op == kAverage) value /= static_cast<Wide>(inputs.size());
