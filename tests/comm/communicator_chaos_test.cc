@@ -56,7 +56,8 @@ TEST_P(Chaos, AKilledRankEndsAllOthersWhateverTheyAreDoing) {
   std::mt19937 random(7);
   int operations = 0;
   for (int job = 0; (job < kLeastJobs || operations < kOperations) && job < kMostJobs; ++job) {
-    RankProcesses ranks(setting.rank_count, setting.hosts, {setting.backend, "random", std::to_string(job)});
+    RankProcesses ranks(DEEPSCALE_TEST_RANK, setting.rank_count, setting.hosts,
+                        {setting.backend, "random", std::to_string(job)});
     ASSERT_TRUE(ranks.are_running()) << ranks.output();
     const int victim = static_cast<int>(random() % static_cast<std::uint32_t>(setting.rank_count));
     run_until(
@@ -73,7 +74,8 @@ TEST_P(Chaos, AKilledRankEndsAllOthersWhateverTheyAreDoing) {
 // It is there and holds what it has, but does nothing: only the deadline of the others can end them.
 TEST_P(Chaos, AStoppedRankEndsAllOthersAtTheirDeadline) {
   const Setting setting = GetParam();
-  RankProcesses ranks(setting.rank_count, setting.hosts, {setting.backend, "random", "1", "8"});
+  RankProcesses ranks(DEEPSCALE_TEST_RANK, setting.rank_count, setting.hosts,
+                      {setting.backend, "random", "1", "8"});
   ASSERT_TRUE(ranks.are_running()) << ranks.output();
   ::kill(static_cast<pid_t>(ranks[1].process->pid()), SIGSTOP);
   int timed_out = 0;

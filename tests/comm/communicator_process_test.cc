@@ -28,7 +28,7 @@ TEST_P(KilledRank, EndsTheOperationsOfAllOthers) {
        {std::vector<std::string>{"1"}, {"300000"}, {"2000000"}, {"1", "300000", "5000"}}) {
     std::vector<std::string> arguments{GetParam()};
     arguments.insert(arguments.end(), counts.begin(), counts.end());
-    RankProcesses ranks(kRanks, 1, arguments);
+    RankProcesses ranks(DEEPSCALE_TEST_RANK, kRanks, 1, arguments);
     ASSERT_TRUE(ranks.are_running()) << ranks[0].out << ranks[1].out << ranks[2].out;
     const int victim = static_cast<int>(random() % kRanks);
     run_until(
@@ -49,7 +49,7 @@ TEST_P(KilledRank, EndsTheOperationsOfAllOthers) {
 }
 
 TEST_P(KilledRank, LeavesNothingWhenAllAreKilled) {
-  RankProcesses ranks(kRanks, 1, {GetParam(), "1", "300000"});
+  RankProcesses ranks(DEEPSCALE_TEST_RANK, kRanks, 1, {GetParam(), "1", "300000"});
   ASSERT_TRUE(ranks.are_running());
   for (int rank = 0; rank < kRanks; ++rank) ranks[rank].process->kill();
   for (int rank = 0; rank < kRanks; ++rank) EXPECT_TRUE(ranks[rank].finish());

@@ -14,7 +14,8 @@ namespace deepscale::testing {
 class RankProcesses {
  public:
   // `hosts` of them, as the ranks believe, with as many ranks each.
-  RankProcesses(int rank_count, int hosts, const std::vector<std::string>& arguments) {
+  RankProcesses(const std::string& program, int rank_count, int hosts,
+                const std::vector<std::string>& arguments) {
     const int per_host = rank_count / hosts;
     for (int rank = 0; rank < rank_count; ++rank) {
       Environment environment = Environment::of_process();
@@ -25,8 +26,8 @@ class RankProcesses {
       environment.set("MASTER_ADDR", "127.0.0.1");
       environment.set("MASTER_PORT", std::to_string(server_.port()));
       environment.set("TORCHELASTIC_USE_AGENT_STORE", "True");
-      ranks_.push_back(std::make_unique<ChildRun>(ChildProcess::Options{
-          .program = DEEPSCALE_TEST_RANK, .arguments = arguments, .environment = environment}));
+      ranks_.push_back(std::make_unique<ChildRun>(
+          ChildProcess::Options{.program = program, .arguments = arguments, .environment = environment}));
     }
   }
   int size() const { return static_cast<int>(ranks_.size()); }
