@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <exception>
 #include <mutex>
 #include <thread>
@@ -46,17 +47,28 @@ struct ThreadTeam::Shared {
       seen = round.load(std::memory_order_acquire);
       if (stops.load(std::memory_order_acquire)) return;
       take_shares();
-      if (busy.fetch_sub(1, std::memory_order_acq_rel) == 1) busy.notify_one();
+      if (busy.fetch_sub(1, std::memory_order_acq_rel) == 1) wake();
     }
   }
 
-  static void wait_while(const std::atomic<std::uint32_t>& value, std::uint32_t old) {
+  // For those who have spun in vain. (std::atomic::wait would do, but not with MinGW, where it may sleep for
+  // ever.)
+  std::condition_variable changed;
+
+  void wait_while(const std::atomic<std::uint32_t>& value, std::uint32_t old) {
     constexpr int kSpins = 2000;  // some 20 microseconds, about what waking a thread costs
     for (int spin = 0; spin < kSpins; ++spin) {
       if (value.load(std::memory_order_acquire) != old) return;
       if (spin % 64 == 63) std::this_thread::yield();
     }
-    value.wait(old, std::memory_order_acquire);
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return value.load(std::memory_order_acquire) != old; });
+  }
+
+  // After a value has changed that somebody may wait for.
+  void wake() {
+    { const std::lock_guard lock(mutex); }  // whoever has looked is asleep now, or sees it
+    changed.notify_all();
   }
 };
 
@@ -68,7 +80,7 @@ ThreadTeam::ThreadTeam(int threads) : shared_(std::make_unique<Shared>()) {
 ThreadTeam::~ThreadTeam() {
   shared_->stops.store(true, std::memory_order_release);
   shared_->round.fetch_add(1, std::memory_order_acq_rel);
-  shared_->round.notify_all();
+  shared_->wake();
   for (std::thread& thread : shared_->threads) thread.join();
 }
 
@@ -92,10 +104,10 @@ void ThreadTeam::run(std::int64_t count, std::int64_t grain, const Work& work) {
   shared.next.store(0, std::memory_order_relaxed);
   shared.busy.store(static_cast<std::uint32_t>(shared.threads.size()), std::memory_order_relaxed);
   shared.round.fetch_add(1, std::memory_order_release);
-  shared.round.notify_all();
+  shared.wake();
   shared.take_shares();
   for (std::uint32_t busy; (busy = shared.busy.load(std::memory_order_acquire)) != 0;)
-    Shared::wait_while(shared.busy, busy);
+    shared.wait_while(shared.busy, busy);
   if (shared.failure != nullptr) std::rethrow_exception(std::exchange(shared.failure, nullptr));
 }
 
