@@ -3,8 +3,8 @@
 //   deepscale estimate --model DIR --num_gpus N [--num_nodes M] [--dtype bf16] [--json]
 //
 // For each stage, without offloading and with it: bytes of one rank on its device, and of all ranks of a node
-// in its memory. The formula is runtime/zero/memory_estimate.h, checked against Engine::memory() in
-// tests/torch. Errors are Error; see model_folder.h for what a folder must hold.
+// in its memory. The formula is runtime/zero/memory_estimate.h. Errors are Error; see model_folder.h for what
+// a folder must hold.
 #pragma once
 
 #include <string>
