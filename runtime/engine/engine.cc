@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "agents/link/rank_link.h"
 #include "comm/base/error.h"
 #include "runtime/engine/checkpoint.h"
 #include "runtime/engine/device.h"
@@ -65,6 +66,9 @@ struct Engine::Parts {
   double gradient_divisor() const;
   std::array<double, 2> betas(std::int64_t update) const;
   StepResult update();
+  void report(const std::exception& error) {
+    if (link) link->report_failure(error);
+  }
   void log_progress();
   void log_skipped_step(double attempted_scale);
 
@@ -72,6 +76,7 @@ struct Engine::Parts {
   ModelTensors tensors;
   Config config;
   Logger logger;
+  std::shared_ptr<RankLink> link;
   TensorCollectives collectives;
   torch::Device device = torch::kCPU;
   torch::Dtype dtype = torch::kFloat;
@@ -92,6 +97,7 @@ Engine::Parts::Parts(std::shared_ptr<torch::nn::Module> module, const Config& co
       tensors(ModelTensors::of(*this->module)),
       config(config),
       logger(options.layout.rank == 0 ? options.logger : Logger()),
+      link(options.link),
       collectives(require_communicator(options)),
       dtype(to_scalar_type(config.dtype)),
       optimizer_config(choose_optimizer(config, options.optimizer)),
@@ -191,8 +197,11 @@ torch::Tensor Engine::place(torch::Tensor input) const {
   return input.to(parts_->device, input.is_floating_point() ? parts_->dtype : input.scalar_type());
 }
 
-void Engine::rethrow_failure() const {
+void Engine::rethrow_failure() const try {
   parts_->stage->rethrow_failure();
+} catch (const std::exception& error) {
+  parts_->report(error);
+  throw;
 }
 
 void Engine::backward(const torch::Tensor& loss) {
@@ -221,6 +230,7 @@ void Engine::backward(const torch::Tensor& loss) {
     parts_->stage->rethrow_failure();
     parts_->stage->end_backward();
   } catch (const std::exception& error) {
+    parts_->report(error);
     // The other ranks wait for reductions that will never come, and ours must not outlive their buffers.
     if (world_size() > 1)
       communicator().abort(fmt::format("Engine::backward failed: {}", first_line(error.what())));
@@ -236,7 +246,24 @@ StepResult Engine::step() {
   const bool boundary = is_gradient_accumulation_boundary();
   parts_->has_gradients = false;
   ++parts_->progress.micro_steps;
-  return boundary ? parts_->update() : StepResult::kAccumulating;
+  if (!boundary) return StepResult::kAccumulating;
+  try {
+    const StepResult result = parts_->update();
+    if (parts_->link) parts_->link->heartbeat(global_steps());
+    return result;
+  } catch (const std::exception& error) {
+    parts_->report(error);
+    throw;
+  }
+}
+
+bool Engine::stop_requested() {
+  if (!parts_->link) return false;
+  const bool was_told = parts_->link->stop_requested();
+  if (world_size() == 1) return was_told;
+  at::Tensor told = at::full({1}, was_told ? 1.0 : 0.0, at::TensorOptions(at::kFloat));
+  parts_->collectives.all_reduce(told, ReduceOp::kSum).wait();
+  return told.item<float>() > 0;
 }
 
 void Engine::save_checkpoint(const std::string& directory, const std::string& tag,

@@ -46,6 +46,8 @@
 
 namespace deepscale {
 
+class RankLink;
+
 // Bytes that this rank holds for the model now.
 struct MemoryReport {
   std::int64_t parameters = 0;  // in dtype(), as the model reads them; stage 3: shards and what is gathered
@@ -71,6 +73,9 @@ struct InitializeOptions {
   std::optional<torch::Device>
       device;  // empty: the local rank's CUDA device where there is one, else the CPU
   Logger logger = Logger("deepscale", LogLevel::kInfo);  // rank 0 writes to it
+  // To the agent of this node, on all ranks or on none: step() sends it heartbeats, and an error that leaves
+  // the Engine is reported to it. Null: there is no agent.
+  std::shared_ptr<RankLink> link;
 };
 
 class Engine {
@@ -109,6 +114,10 @@ class Engine {
   LoadedCheckpoint load_checkpoint(const std::string& directory, const std::string& tag = "");
 
   bool is_gradient_accumulation_boundary() const;
+
+  // The launcher was asked to end the job, and there is time to save and leave. Collective where there is an
+  // agent: true on all ranks as soon as one was told, so that all leave after the same step.
+  bool stop_requested();
 
   int rank() const;
   int world_size() const;
