@@ -3,4 +3,5 @@
 
 #include "comm/base/error.h"
 #include "runtime/config/config.h"
+#include "runtime/engine/activation_checkpoint.h"
 #include "runtime/engine/engine.h"

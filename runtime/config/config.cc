@@ -33,11 +33,6 @@ std::vector<Key> keys_of_this_version(const ConfigContext& context, Config& conf
        {},
        answer(config.gradient_clipping, context.gradient_clipping)},
       {"steps_per_print", integer(config.steps_per_print, 0)},
-      {"wall_clock_breakdown",
-       [&](const Value& value) {
-         config.wall_clock_breakdown = value.as_bool();
-         off_or_warn("the wall clock breakdown")(value);
-       }},
       {"prescale_gradients", boolean(config.prescale_gradients)},
       {"gradient_predivide_factor", number(config.gradient_predivide_factor, kAboveZero)},
       {"optimizer", [&](const Value& value) { read_optimizer(value, config.optimizer); }},
@@ -68,7 +63,8 @@ Config parse_config(std::string_view text, std::string_view source, const Config
   PrecisionKeys precision;
   BatchKeys batch;
   std::vector<Key> keys = keys_of_this_version(context, config);
-  for (auto& more : {batch_keys(context, batch), precision_keys(precision), other_keys(config.aio)}) {
+  for (auto& more : {batch_keys(context, batch), precision_keys(precision), observer_keys(config),
+                     other_keys(config.aio)}) {
     keys.insert(keys.end(), more.begin(), more.end());
   }
   Document document{.source = std::string(source), .context = context, .warnings = config.warnings};

@@ -112,12 +112,21 @@ at::Tensor tensor_without_memory(at::IntArrayRef sizes, const at::TensorOptions&
   return tensor.set_(storage, 0, sizes);
 }
 
+void pin_parameter(const at::Tensor& parameter) {
+  if (const Home* home = home_of(parameter)) home->gatherer->pin(home->unit);
+}
+
+void unpin_parameter(const at::Tensor& parameter, bool was_written) {
+  if (const Home* home = home_of(parameter)) home->gatherer->unpin(home->unit, was_written);
+}
+
 struct ParameterGatherer::Unit {
   UnitOptions options;
   Home home;
   std::int64_t numel;
   at::Tensor whole;  // [numel] while gathered
   std::optional<TensorWork> arriving;
+  int pins = 0;
 };
 
 ParameterGatherer::ParameterGatherer(TensorCollectives& collectives, GatherLimits limits)
@@ -163,6 +172,10 @@ void ParameterGatherer::gather_persistent() {
 
 void ParameterGatherer::begin_use(int index) {
   const std::lock_guard lock(mutex_);
+  if (units_[static_cast<std::size_t>(index)].pins == 0) begin_use_locked(index);
+}
+
+void ParameterGatherer::begin_use_locked(int index) {
   const at::RecordFunctionGuard not_observed(false);
   const at::NoGradGuard no_grad;
   Unit& used = units_[static_cast<std::size_t>(index)];
@@ -185,8 +198,28 @@ void ParameterGatherer::end_use(int index, bool was_written) {
   const at::RecordFunctionGuard not_observed(false);
   const at::NoGradGuard no_grad;
   Unit& unit = units_[static_cast<std::size_t>(index)];
+  if (unit.pins > 0) return;
   if (!unit.options.is_persistent) schedule_->end_use(index);
-  if (!was_written || failure_) return;
+  if (was_written && !failure_) write_back(unit);
+}
+
+void ParameterGatherer::pin(int index) {
+  const std::lock_guard lock(mutex_);
+  Unit& unit = units_[static_cast<std::size_t>(index)];
+  if (unit.pins == 0) begin_use_locked(index);
+  ++unit.pins;
+}
+
+void ParameterGatherer::unpin(int index, bool was_written) {
+  const std::lock_guard lock(mutex_);
+  const at::RecordFunctionGuard not_observed(false);
+  const at::NoGradGuard no_grad;
+  Unit& unit = units_[static_cast<std::size_t>(index)];
+  if (--unit.pins == 0 && !unit.options.is_persistent) schedule_->end_use(index);
+  if (was_written && !failure_) write_back(unit);
+}
+
+void ParameterGatherer::write_back(Unit& unit) {
   const std::int64_t slice = unit.options.shard.numel();
   unit.options.shard.copy_(unit.whole.narrow(0, collectives_.rank() * slice, slice));
   if (unit.options.on_written) unit.options.on_written();

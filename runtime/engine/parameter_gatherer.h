@@ -63,6 +63,11 @@ class ParameterGatherer {
 
   std::int64_t gathered_bytes() const;
 
+  // Gathered until as many calls of unpin(): operators that use it meanwhile change nothing, so that one rank
+  // may read and write it alone. Collective, both. What was written goes into the shard.
+  void pin(int unit);
+  void unpin(int unit, bool was_written);
+
   // For the callbacks of operators.
   void begin_use(int unit);
   void end_use(int unit, bool was_written);
@@ -70,6 +75,8 @@ class ParameterGatherer {
  private:
   struct Unit;
 
+  void begin_use_locked(int unit);
+  void write_back(Unit& unit);
   void gather_persistent();
   void gather(Unit& unit);
   void wait(Unit& unit);
@@ -83,5 +90,9 @@ class ParameterGatherer {
   std::exception_ptr failure_;
   mutable std::mutex mutex_;
 };
+
+// pin() and unpin() of the unit of a sharded parameter; nothing for another tensor.
+void pin_parameter(const at::Tensor& parameter);
+void unpin_parameter(const at::Tensor& parameter, bool was_written);
 
 }  // namespace deepscale
