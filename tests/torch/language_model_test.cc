@@ -110,7 +110,9 @@ TEST_P(Language, TrainingLowersTheLoss) {
   EXPECT_LT(losses.back(), 0.7 * losses.front());
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Language, ::testing::Values("llama", "llama_untied", "mistral", "phi3"),
+INSTANTIATE_TEST_SUITE_P(Models, Language,
+                         ::testing::Values("llama", "llama_untied", "mistral", "phi3", "opt", "opt_350m",
+                                           "gpt2"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(LanguageModel, IgnoredLabelsDoNotCount) {
