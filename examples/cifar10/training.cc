@@ -9,7 +9,7 @@
 #include <numeric>
 
 #include "comm/base/clock.h"
-#include "examples/cifar10/distributed_sampler.h"
+#include "examples/common/distributed_sampler.h"
 
 namespace cifar10 {
 
@@ -89,7 +89,7 @@ torch::Tensor LabelledImages::normalized_images(const torch::Tensor& indices) co
 }
 
 void train(deepscale::Engine& engine, const LabelledImages& data, const TrainingOptions& options) {
-  const DistributedSampler sampler(data.count(), engine.rank(), engine.world_size(), options.seed);
+  const examples::DistributedSampler sampler(data.count(), engine.rank(), engine.world_size(), options.seed);
   const std::int64_t batch_size = engine.config().micro_batch_size;
   std::size_t steps_left = static_cast<std::size_t>(options.steps_limit);
   engine.module().train();

@@ -1,6 +1,11 @@
 #include "runtime/models/layers.h"
 
+#include <fmt/core.h>
 #include <torch/torch.h>
+
+#include <cmath>
+
+#include "comm/base/error.h"
 
 namespace deepscale {
 
@@ -11,9 +16,63 @@ Linear::Linear(const Options& options) : options_(options) {
   if (options.has_bias) bias = register_parameter("bias", at::empty({outputs}));
 }
 
+// A module, so that the names are PEFT's: "lora_A.weight".
+struct Linear::Matrix : torch::nn::Module {
+  explicit Matrix(const at::Tensor& values) : weight(register_parameter("weight", values)) {}
+  at::Tensor weight;
+};
+
 at::Tensor Linear::forward(const at::Tensor& input) {
-  return at::linear(input, options_.is_input_major ? weight.t() : weight,
-                    bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt);
+  const at::Tensor output = at::linear(input, options_.is_input_major ? weight.t() : weight,
+                                       bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt);
+  if (!lora_ || lora_->is_fused) return output;
+  const at::Tensor inner = at::linear(drop(input, lora_->options.dropout, is_training()), lora_->a->weight);
+  const double scale = lora_->options.alpha / static_cast<double>(lora_->options.rank);
+  return at::add(output, at::linear(inner, lora_->b->weight), scale);
+}
+
+void Linear::add_lora(const LoraOptions& options) {
+  if (options.rank < 1 || options.dropout < 0.0 || options.dropout >= 1.0) {
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        fmt::format("an adapter of rank {} with dropout {}: the rank is at least 1, and dropout from 0 to "
+                    "below 1",
+                    options.rank, options.dropout));
+  }
+  if (lora_) throw Error(ErrorCode::kInvalidArgument, "the layer has an adapter already");
+  const double bound = 1.0 / std::sqrt(static_cast<double>(options_.inputs));
+  const at::Tensor a = at::empty({options.rank, options_.inputs}).uniform_(-bound, bound);
+  const at::Tensor b = at::zeros({options_.outputs, options.rank});
+  lora_ = Lora{.options = options,
+               .a = register_module("lora_A", std::make_shared<Matrix>(a.to(weight.options()))),
+               .b = register_module("lora_B", std::make_shared<Matrix>(b.to(weight.options())))};
+}
+
+at::Tensor Linear::lora_product() const {
+  const double scale = lora_->options.alpha / static_cast<double>(lora_->options.rank);
+  const at::Tensor product =
+      at::matmul(lora_->b->weight.to(at::kFloat), lora_->a->weight.to(at::kFloat)) * scale;
+  return options_.is_input_major ? product.t() : product;
+}
+
+at::Tensor Linear::fused_weight() const {
+  if (!lora_ || lora_->is_fused) return weight.detach().clone();
+  const at::NoGradGuard no_grad;
+  return (weight.to(at::kFloat) + lora_product()).to(weight.scalar_type());
+}
+
+void Linear::fuse_lora() {
+  if (!lora_ || lora_->is_fused) return;
+  const at::NoGradGuard no_grad;
+  weight.add_(lora_product());
+  lora_->is_fused = true;
+}
+
+void Linear::unfuse_lora() {
+  if (!lora_ || !lora_->is_fused) return;
+  const at::NoGradGuard no_grad;
+  weight.sub_(lora_product());
+  lora_->is_fused = false;
 }
 
 Embedding::Embedding(std::int64_t rows, std::int64_t size, std::int64_t padding_row)

@@ -10,12 +10,21 @@
 #include <torch/nn/module.h>
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 
 #include "runtime/pretrained/model_config.h"
 
 namespace deepscale {
 
-// input * weight^T + bias.
+// How a low-rank adapter is made (Hu et al., 2021): the layer adds alpha / rank * B(A(dropped input)).
+struct LoraOptions {
+  std::int64_t rank = 8;
+  double alpha = 16.0;
+  double dropout = 0.0;
+};
+
+// input * weight^T + bias, and what an adapter adds.
 class Linear : public torch::nn::Module {
  public:
   struct Options {
@@ -29,11 +38,31 @@ class Linear : public torch::nn::Module {
 
   const Options& options() const { return options_; }
 
+  // A gets random values, B zeros, so the layer computes what it did; both of the weight's type and device.
+  // Error(kInvalidArgument) for a second one. Before an Engine takes the model.
+  void add_lora(const LoraOptions& options);
+  bool has_lora() const { return lora_.has_value(); }
+  const LoraOptions& lora_options() const { return lora_->options; }
+  // The weight with the adapter in it, as a tensor of its own.
+  at::Tensor fused_weight() const;
+  // Puts the adapter into the weight, or takes it out again; what has happened already is not done twice.
+  void fuse_lora();
+  void unfuse_lora();
+
   at::Tensor weight;  // [outputs, inputs], or [inputs, outputs]
   at::Tensor bias;    // [outputs]; undefined without one
 
  private:
+  struct Matrix;
+  struct Lora {
+    LoraOptions options;
+    std::shared_ptr<Matrix> a, b;  // [rank, inputs], [outputs, rank]
+    bool is_fused = false;
+  };
+  at::Tensor lora_product() const;  // of the weight's shape, in fp32
+
   Options options_;
+  std::optional<Lora> lora_;
 };
 
 class Embedding : public torch::nn::Module {

@@ -30,19 +30,24 @@ struct LoadOptions {
 std::shared_ptr<LanguageModel> language_model_from_pretrained(const std::filesystem::path& directory,
                                                               const LoadOptions& options = {});
 
+// With a configuration that the program read and changed, for example its dropout.
+std::shared_ptr<LanguageModel> language_model_from_pretrained(const std::filesystem::path& directory,
+                                                              const ModelConfig& config,
+                                                              const LoadOptions& options = {});
+
 // For a model that was made before. `prefix` is what Hugging Face calls the body of the model ("model",
 // "transformer", "bert"): files of the body alone have names without it.
 void load_weights(torch::nn::Module& model, const std::filesystem::path& directory, const std::string& prefix,
                   const LoadOptions& options = {});
 
 struct SaveOptions {
-  bool writes =
-      true;  // false: takes part, since a sharded parameter takes all ranks to read, but writes nothing
+  bool writes = true;  // false: takes part, since all ranks read a sharded parameter, but writes nothing
   std::string architecture;  // "architectures" of config.json; empty: as it was, or the usual one
 };
 
 // Writes config.json and model.safetensors, the latter tensor by tensor, and creates the folder. Each file is
-// complete or not there. Collective at stage 3.
+// complete or not there. Adapters (lora.h) are saved as part of the weights that they adapt; the model keeps
+// them apart. Collective at stage 3.
 void save_pretrained(torch::nn::Module& model, const ModelConfig& config,
                      const std::filesystem::path& directory, const SaveOptions& options = {});
 void save_pretrained(LanguageModel& model, const std::filesystem::path& directory,

@@ -24,6 +24,10 @@ bool ConfigFields::has(const std::string& key) const {
   return found != json_.end() && !found->is_null();
 }
 
+bool ConfigFields::is_empty(const std::string& key) const {
+  return !has(key) || json_.at(key).empty();
+}
+
 void ConfigFields::fail(const std::string& key, const std::string& why) const {
   throw Error(ErrorCode::kInvalidArgument, fmt::format("{}: \"{}\": {}", name_, key, why));
 }

@@ -17,6 +17,7 @@ class ConfigFields {
   ConfigFields(const nlohmann::json& json, std::string name) : json_(json), name_(std::move(name)) {}
 
   bool has(const std::string& key) const;
+  bool is_empty(const std::string& key) const;  // {} or [], or not there
   std::int64_t integer(const std::string& key, std::int64_t fallback, std::int64_t least = 0) const;
   std::int64_t required(const std::string& key) const;  // at least 1
   double number(const std::string& key, double fallback) const;

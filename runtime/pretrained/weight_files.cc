@@ -25,6 +25,15 @@ std::filesystem::path checked_file(const std::filesystem::path& index, const std
 
 }  // namespace
 
+WeightView WeightView::of(const SafetensorsReader& reader, const SafetensorsReader::Entry& entry) {
+  return {.dtype = entry.dtype,
+          .shape = entry.shape,
+          .data = reader.bytes_of(entry),
+          .bytes = entry.bytes,
+          .file = reader.file(),
+          .offset = entry.begin};
+}
+
 WeightFiles::WeightFiles(const std::filesystem::path& directory) : directory_(directory) {
   std::error_code ignored;
   if (!std::filesystem::is_directory(directory, ignored)) {
@@ -84,13 +93,7 @@ WeightView WeightFiles::view(const std::string& name) const {
                 fmt::format("{}: no tensor '{}' in its weights", directory_.string(), name));
   }
   const SafetensorsReader& reader = *found->second;
-  const SafetensorsReader::Entry& entry = reader.entries().at(name);
-  return {.dtype = entry.dtype,
-          .shape = entry.shape,
-          .data = reader.bytes_of(entry),
-          .bytes = entry.bytes,
-          .file = reader.file(),
-          .offset = entry.begin};
+  return WeightView::of(reader, reader.entries().at(name));
 }
 
 std::int64_t WeightFiles::bytes() const {

@@ -21,6 +21,8 @@
 namespace deepscale {
 
 struct WeightView {
+  static WeightView of(const SafetensorsReader& reader, const SafetensorsReader::Entry& entry);
+
   std::string dtype;  // as safetensors has it: "F32", "BF16", ...
   std::vector<std::int64_t> shape;
   std::byte* data = nullptr;  // may be unaligned; writing changes this process's copy only

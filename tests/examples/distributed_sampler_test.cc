@@ -1,4 +1,4 @@
-#include "examples/cifar10/distributed_sampler.h"
+#include "examples/common/distributed_sampler.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -6,7 +6,7 @@
 #include <numeric>
 #include <set>
 
-namespace cifar10 {
+namespace examples {
 namespace {
 
 std::vector<std::int64_t> indices_of_all_ranks(std::int64_t count, int world_size, int epoch) {
@@ -57,4 +57,4 @@ TEST(DistributedSampler, ShufflesByEpochAndSeed) {
 }
 
 }  // namespace
-}  // namespace cifar10
+}  // namespace examples

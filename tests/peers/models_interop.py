@@ -69,7 +69,7 @@ class Models(unittest.TestCase):
         if not MODEL_PEER:
             self.skipTest("the build has no LibTorch")
 
-    def check(self, name, answer_of):
+    def check(self, name, answer_of, adapter=()):
         import torch
         from safetensors.torch import load_file, save_file
         torch.manual_seed(5)
@@ -79,7 +79,7 @@ class Models(unittest.TestCase):
             mask = torch.ones_like(input_ids)
             mask[1, 17:] = 0
             save_file({"input_ids": input_ids, "attention_mask": mask}, given)
-            subprocess.run([MODEL_PEER, MODELS / name, given, answered], check=True)
+            subprocess.run([MODEL_PEER, MODELS / name, given, answered, *adapter], check=True)
             ours = load_file(answered)["answer"]
         with torch.no_grad():
             theirs = answer_of(MODELS / name, input_ids, mask)
@@ -91,6 +91,35 @@ class Models(unittest.TestCase):
         for name in "smollm2-135m", "opt-125m":
             with self.subTest(name):
                 self.check(name, lambda path, ids, mask: AutoModelForCausalLM.from_pretrained(path, dtype="float32").eval()(ids, attention_mask=mask).logits)
+
+    def test_adapters(self):
+        """PEFT's adapter computes the same here, and what is saved of it here the same in PEFT."""
+        import torch
+        from transformers import AutoModelForCausalLM
+        try:
+            import peft
+        except ImportError:
+            self.skipTest(f"{sys.executable} has no peft")
+
+        def load(path):
+            return AutoModelForCausalLM.from_pretrained(path, dtype="float32").eval()
+
+        for name, targets in ("smollm2-135m", ["q_proj", "down_proj"]), ("opt-125m", "all-linear"):
+            with self.subTest(name), tempfile.TemporaryDirectory() as folder:
+                theirs, ours = os.path.join(folder, "theirs"), os.path.join(folder, "ours")
+                torch.manual_seed(3)
+                model = peft.get_peft_model(load(MODELS / name), peft.LoraConfig(r=4, lora_alpha=6, target_modules=targets))
+                for parameter_name, parameter in model.named_parameters():
+                    if "lora_B" in parameter_name:
+                        torch.nn.init.normal_(parameter, std=0.05)
+                model.save_pretrained(theirs)
+                self.check(name, lambda path, ids, mask: model.eval()(input_ids=ids, attention_mask=mask).logits, [theirs, ours])
+                again = peft.PeftModel.from_pretrained(load(MODELS / name), ours).eval()
+                ids = torch.randint(1000, 20000, (1, 12))
+                with torch.no_grad():
+                    expected = model(input_ids=ids).logits
+                    self.assertGreater((load(MODELS / name)(input_ids=ids).logits - expected).abs().max().item(), 0.1)
+                    self.assertLess((again(input_ids=ids).logits - expected).abs().max().item(), 1e-4)
 
     def test_hidden_states_of_bert(self):
         from transformers import AutoModel

@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "comm/base/error.h"
+#include "runtime/models/next_token_loss.h"
 #include "runtime/models/pretrained.h"
 #include "tests/refusal.h"
 #include "tests/temporary_folder.h"
@@ -91,6 +92,17 @@ TEST_P(Language, WhatWasSavedLoads) {
       << "the first file is as it was";
 }
 
+TEST_P(Language, ItsLossIsThatOfAllLogits) {
+  const auto model = load(golden_.folder);
+  at::Tensor labels = input_ids_.clone();
+  labels.narrow(1, 0, 3).fill_(kIgnoredLabel);
+  const double expected = next_token_loss(expected_, labels).item<double>();
+  NextTokenLoss with_loss(model);
+  EXPECT_NEAR(with_loss.forward(input_ids_, labels).item<double>(), expected, 1e-4);
+  labels.fill_(kIgnoredLabel);
+  EXPECT_EQ(refusal_of([&] { with_loss.forward(input_ids_, labels); }).code, ErrorCode::kInvalidArgument);
+}
+
 TEST_P(Language, TrainingLowersTheLoss) {
   at::AutoGradMode gradients(true);
   torch::manual_seed(3);
@@ -110,7 +122,9 @@ TEST_P(Language, TrainingLowersTheLoss) {
   EXPECT_LT(losses.back(), 0.7 * losses.front());
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, Language, ::testing::Values("llama", "llama_untied", "mistral", "phi3"),
+INSTANTIATE_TEST_SUITE_P(Models, Language,
+                         ::testing::Values("llama", "llama_untied", "mistral", "phi3", "opt", "opt_350m",
+                                           "gpt2"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(LanguageModel, IgnoredLabelsDoNotCount) {
@@ -180,7 +194,7 @@ TEST_F(BrokenFolder, WeightsOfAnotherModelAreSaid) {
   replace_in_config("\"intermediate_size\": 24", "\"intermediate_size\": 32");
   EXPECT_EQ(refusal().code, ErrorCode::kInvalidArgument);
   EXPECT_THAT(refusal().message,
-              HasSubstr("mlp.gate_proj.weight' is 24 x 16, and config.json asks for 32 x 16"));
+              HasSubstr("mlp.gate_proj.weight' is 24 x 16, and the model of the configuration has 32 x 16"));
   replace_in_config("\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false");
   replace_in_config("\"intermediate_size\": 32", "\"intermediate_size\": 24");
   EXPECT_THAT(refusal().message, HasSubstr("its weights have no 'lm_head.weight'"));

@@ -3,7 +3,8 @@
 NAME/config.json, model.safetensors   the model, its weights in bfloat16
 NAME/expected.safetensors             input_ids, attention_mask, the logits in fp32 without the mask, and with it those of the padded row
 
-Needs torch and transformers (shared with the peers tests); running the tests needs neither."""
+Needs torch, transformers and peft (shared with the peers tests); running the tests needs neither."""
+import json
 import pathlib
 import shutil
 import sys
@@ -66,5 +67,29 @@ def make(name):
     save_file({"input_ids": input_ids, "attention_mask": mask, "logits": whole, "padded_logits": padded[1, :9].contiguous()}, folder / "expected.safetensors")
 
 
+def make_adapter(name, targets):
+    """PEFT's adapter of the model NAME, as the folder NAME_lora."""
+    import peft
+    torch.manual_seed(11)
+    folder = HERE / f"{name}_lora"
+    shutil.rmtree(folder, ignore_errors=True)
+    model = transformers.AutoModelForCausalLM.from_pretrained(HERE / name, dtype=torch.float32)
+    model = peft.get_peft_model(model, peft.LoraConfig(r=3, lora_alpha=6, target_modules=targets, fan_in_fan_out=name == "gpt2"))
+    with torch.no_grad():
+        for parameter_name, parameter in model.named_parameters():
+            if "lora_" in parameter_name:
+                parameter.copy_(0.3 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink()
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config.update(base_model_name_or_path=name, target_modules=sorted(config["target_modules"]))
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    input_ids, _ = inputs()
+    with torch.no_grad():
+        save_file({"input_ids": input_ids, "logits": model.eval()(input_ids=input_ids).logits}, folder / "expected.safetensors")
+
+
 for chosen in sys.argv[1:] or MODELS:
     make(chosen)
+make_adapter("llama", ["q_proj", "down_proj"])
+make_adapter("gpt2", ["c_attn"])

@@ -1,10 +1,10 @@
-#include "examples/cifar10/distributed_sampler.h"
+#include "examples/common/distributed_sampler.h"
 
 #include <algorithm>
 #include <numeric>
 #include <random>
 
-namespace cifar10 {
+namespace examples {
 
 DistributedSampler::DistributedSampler(std::int64_t count, int rank, int world_size, std::uint64_t seed)
     : count_(count), rank_(rank), world_size_(world_size), seed_(seed) {}
@@ -24,4 +24,4 @@ std::vector<std::int64_t> DistributedSampler::indices(int epoch) const {
   return share;
 }
 
-}  // namespace cifar10
+}  // namespace examples
