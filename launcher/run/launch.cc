@@ -9,7 +9,9 @@
 #include "launcher/job/job_plan.h"
 #include "launcher/job/plan_text.h"
 #include "launcher/job/rank_environment.h"
+#include "launcher/run/fine_timers.h"
 #include "launcher/run/job_runner.h"
+#include "launcher/run/stop_event.h"
 
 namespace deepscale {
 namespace {
@@ -88,6 +90,8 @@ int launch(const JobSpec& spec) {
   if (spec.dry_run) return print_plan(spec, plan, environment);
   require_this_machine_only(plan);
   std::vector<std::string> notes = remarks(spec, plan, machine);
+  const FineTimers fine_timers;
+  const StopEvent stop_event;
   return run_job({spec, std::move(plan), environment, machine.host_name, std::move(notes),
                   Logger("launcher", spec.log_level)});
 }
