@@ -56,7 +56,7 @@ std::string find_python(const Environment& environment) {
   if (is_folder(name)) throw Error(ErrorCode::kSystem, fmt::format("{} is a folder, not a program.", name));
   if (is_file(name)) {
     throw Error(ErrorCode::kSystem,
-                fmt::format("{0} is not executable. Make it so with \"chmod +x {0}\"; {1}", name,
+                fmt::format("{} is not executable. {}; {}", name, executable_advice(name),
                             is_python_script(name) ? "or leave --no_python out to run it by python."
                                                    : "a Python script must end in .py."));
   }

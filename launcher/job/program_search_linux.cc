@@ -17,6 +17,10 @@ std::optional<std::string> executable_at(const std::string& path, const Environm
   return path;
 }
 
+std::string executable_advice(const std::string& path) {
+  return "Make it so with \"chmod +x " + path + "\"";
+}
+
 std::vector<std::string> search_folders(const Environment& environment) {
   std::vector<std::string> folders;
   const std::string path = environment.get_or("PATH", "/usr/local/bin:/usr/bin:/bin");

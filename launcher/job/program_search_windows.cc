@@ -43,6 +43,10 @@ std::optional<std::string> executable_at(const std::string& path, const Environm
   return std::nullopt;
 }
 
+std::string executable_advice(const std::string&) {
+  return "Windows starts files that end in .exe, .com, .bat or .cmd";
+}
+
 std::vector<std::string> search_folders(const Environment& environment) {
   return split(environment.get_or("PATH", ""));
 }

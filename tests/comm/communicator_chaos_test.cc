@@ -1,7 +1,6 @@
 // Ranks run random operations, and one of them is killed at a random moment, again and again, until there
 // were ten thousand operations: nobody hangs, everybody says why it ended, and nothing remains.
 #include <gmock/gmock.h>
-#include <signal.h>
 
 #include <cstdlib>
 #include <random>
@@ -53,6 +52,9 @@ INSTANTIATE_TEST_SUITE_P(Backends, Chaos,
 
 TEST_P(Chaos, AKilledRankEndsAllOthersWhateverTheyAreDoing) {
   const Setting setting = GetParam();
+  if (setting.backend != std::string("shm") && Environment::of_process().get("WINEPREFIX")) {
+    GTEST_SKIP() << "Wine 8 keeps sockets of a killed process open while a transfer is under way on them";
+  }
   std::mt19937 random(7);
   int operations = 0;
   for (int job = 0; (job < kLeastJobs || operations < kOperations) && job < kMostJobs; ++job) {
@@ -77,7 +79,7 @@ TEST_P(Chaos, AStoppedRankEndsAllOthersAtTheirDeadline) {
   RankProcesses ranks(DEEPSCALE_TEST_RANK, setting.rank_count, setting.hosts,
                       {setting.backend, "random", "1", "8"});
   ASSERT_TRUE(ranks.are_running()) << ranks.output();
-  ::kill(static_cast<pid_t>(ranks[1].process->pid()), SIGSTOP);
+  suspend_process(ranks[1].process->pid());
   int timed_out = 0;
   for (int rank = 0; rank < ranks.size(); ++rank) {
     if (rank == 1) continue;
