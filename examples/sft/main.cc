@@ -63,6 +63,9 @@ std::shared_ptr<deepscale::LanguageModel> load_model(const Options& options) {
         *model, {.rank = options.lora_rank, .alpha = options.lora_alpha, .dropout = options.lora_dropout},
         options.lora_layers);
   }
+  if (options.base_bits != 16) {
+    deepscale::quantize_base(*model, {.bits = options.base_bits, .group_size = options.group_size});
+  }
   if (options.trains_lora_only) deepscale::only_optimize_lora(*model);
   return model;
 }

@@ -38,6 +38,8 @@ std::vector<examples::CommandLine::Option> declarations() {
       {"lora_dropout", "X", "of what goes into an adapter", "0"},
       {"lora_module_name", "TEXTS", "comma-separated parts of the names of the layers that get one"},
       {"only_optimize_lora", "", "freeze everything but the adapters"},
+      {"quant_bits", "N", "with --only_optimize_lora: 8 or 4 bits for the weights that are frozen", "16"},
+      {"group_size", "N", "columns that share a scale, with --quant_bits", "64"},
       {"print_loss", "", "the loss of every micro step"},
   };
 }
@@ -62,6 +64,10 @@ void read_lora(const examples::CommandLine& line, Options& options) {
   options.trains_lora_only = line.flag("only_optimize_lora");
   if (options.trains_lora_only && options.lora_rank == 0)
     line.refuse("--only_optimize_lora needs --lora_dim");
+  options.base_bits = std::stoi(line.choice("quant_bits", {"16", "8", "4"}));
+  options.group_size = line.integer("group_size", 1, kMost);
+  if (options.base_bits != 16 && !options.trains_lora_only)
+    line.refuse("--quant_bits needs --only_optimize_lora: quantised weights cannot be trained");
 }
 
 }  // namespace

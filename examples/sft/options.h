@@ -40,6 +40,8 @@ struct Options {
   double lora_dropout = 0.0;
   std::vector<std::string> lora_layers;  // parts of names; empty: all layers of the blocks
   bool trains_lora_only = false;
+  int base_bits = 16;  // 8 or 4: the base is quantised
+  std::int64_t group_size = 64;
 
   bool prints_loss = false;
 };

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 #include <torch/torch.h>
 
+#include <array>
 #include <cmath>
 
 #include "comm/base/error.h"
@@ -23,12 +24,29 @@ struct Linear::Matrix : torch::nn::Module {
 };
 
 at::Tensor Linear::forward(const at::Tensor& input) {
-  const at::Tensor output = at::linear(input, options_.is_input_major ? weight.t() : weight,
-                                       bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt);
+  const at::Tensor output = base_product(input);
   if (!lora_ || lora_->is_fused) return output;
   const at::Tensor inner = at::linear(drop(input, lora_->options.dropout, is_training()), lora_->a->weight);
   const double scale = lora_->options.alpha / static_cast<double>(lora_->options.rank);
   return at::add(output, at::linear(inner, lora_->b->weight), scale);
+}
+
+at::Tensor Linear::base_product(const at::Tensor& input) const {
+  if (quantized_) {
+    const at::Tensor product = quantized_->product(input, options_.is_input_major);
+    return bias.defined() ? product + bias : product;
+  }
+  return at::linear(input, options_.is_input_major ? weight.t() : weight,
+                    bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt);
+}
+
+void Linear::quantize(const QuantizeOptions& options) {
+  if (quantized_ || (lora_ && lora_->is_fused)) {
+    throw Error(ErrorCode::kInvalidArgument, "the weight is quantised already, or an adapter is in it");
+  }
+  quantized_ = std::make_unique<QuantizedWeight>(weight, options);
+  weight.set_requires_grad(false);
+  weight.set_data(at::empty({0}, weight.options()));
 }
 
 void Linear::add_lora(const LoraOptions& options) {
@@ -55,14 +73,25 @@ at::Tensor Linear::lora_product() const {
   return options_.is_input_major ? product.t() : product;
 }
 
+at::Tensor Linear::like_weight() const {
+  const auto sizes = options_.is_input_major ? std::array{options_.inputs, options_.outputs}
+                                             : std::array{options_.outputs, options_.inputs};
+  return at::empty(sizes, weight.options().device(at::kMeta));
+}
+
 at::Tensor Linear::fused_weight() const {
-  if (!lora_ || lora_->is_fused) return weight.detach().clone();
   const at::NoGradGuard no_grad;
-  return (weight.to(at::kFloat) + lora_product()).to(weight.scalar_type());
+  const at::Tensor base = quantized_ ? quantized_->values(weight.scalar_type()) : weight;
+  if (!lora_ || lora_->is_fused) return base.clone();
+  return (base.to(at::kFloat) + lora_product()).to(weight.scalar_type());
 }
 
 void Linear::fuse_lora() {
   if (!lora_ || lora_->is_fused) return;
+  if (quantized_) {
+    throw Error(ErrorCode::kUnsupported,
+                "a quantised weight takes no adapter in; save_pretrained saves both together");
+  }
   const at::NoGradGuard no_grad;
   weight.add_(lora_product());
   lora_->is_fused = true;

@@ -13,6 +13,7 @@
 #include <memory>
 #include <optional>
 
+#include "runtime/models/quantized_weight.h"
 #include "runtime/pretrained/model_config.h"
 
 namespace deepscale {
@@ -43,13 +44,21 @@ class Linear : public torch::nn::Module {
   void add_lora(const LoraOptions& options);
   bool has_lora() const { return lora_.has_value(); }
   const LoraOptions& lora_options() const { return lora_->options; }
+  // A tensor without values that has the weight's type and shape.
+  at::Tensor like_weight() const;
   // The weight with the adapter in it, as a tensor of its own.
   at::Tensor fused_weight() const;
   // Puts the adapter into the weight, or takes it out again; what has happened already is not done twice.
+  // Error(kUnsupported) where the weight is quantised.
   void fuse_lora();
   void unfuse_lora();
 
-  at::Tensor weight;  // [outputs, inputs], or [inputs, outputs]
+  // Rounds the weight, which is frozen from then on and has no element itself. Before an Engine takes the
+  // model.
+  void quantize(const QuantizeOptions& options);
+  const QuantizedWeight* quantized() const { return quantized_.get(); }
+
+  at::Tensor weight;  // [outputs, inputs], or [inputs, outputs]; empty where it is quantised
   at::Tensor bias;    // [outputs]; undefined without one
 
  private:
@@ -59,10 +68,12 @@ class Linear : public torch::nn::Module {
     std::shared_ptr<Matrix> a, b;  // [rank, inputs], [outputs, rank]
     bool is_fused = false;
   };
+  at::Tensor base_product(const at::Tensor& input) const;
   at::Tensor lora_product() const;  // of the weight's shape, in fp32
 
   Options options_;
   std::optional<Lora> lora_;
+  std::unique_ptr<QuantizedWeight> quantized_;
 };
 
 class Embedding : public torch::nn::Module {

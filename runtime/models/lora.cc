@@ -126,6 +126,16 @@ void only_optimize_lora(torch::nn::Module& model) {
   for (auto& entry : model.named_parameters()) entry.value().set_requires_grad(is_of_adapter(entry.key()));
 }
 
+int quantize_base(torch::nn::Module& model, const QuantizeOptions& options) {
+  int count = 0;
+  for (const auto& [name, layer] : linear_layers(model)) {
+    if (!is_chosen(name, {})) continue;
+    layer->quantize(options);
+    ++count;
+  }
+  return count;
+}
+
 void fuse_lora(torch::nn::Module& model) {
   for (const auto& [name, layer] : linear_layers(model)) layer->fuse_lora();
 }

@@ -31,6 +31,11 @@ int add_lora(torch::nn::Module& model, const LoraOptions& options,
 // Freezes everything but the adapters.
 void only_optimize_lora(torch::nn::Module& model);
 
+// Quantises the weight of every Linear layer that add_lora() without filters chooses; returns how many.
+// Before or after add_lora, and before the Engine. They stay as they are at every stage: ranks do not share
+// them out.
+int quantize_base(torch::nn::Module& model, const QuantizeOptions& options);
+
 // Puts all adapters into the weights, for speed, or takes them out again. Not while an Engine of stage 3 has
 // the model: a frozen weight that is shared out takes no writing.
 void fuse_lora(torch::nn::Module& model);

@@ -72,12 +72,13 @@ const char* hugging_face_type(at::ScalarType dtype) {
   }
 }
 
-// The layers with an adapter, by the name of their weight.
-std::map<std::string, const Linear*> adapted_layers(torch::nn::Module& model) {
+// The layers whose weight is not just their parameter: they have an adapter, or are quantised.
+std::map<std::string, const Linear*> combined_layers(torch::nn::Module& model) {
   std::map<std::string, const Linear*> layers;
   for (const auto& entry : model.named_modules()) {
     const auto* linear = entry.value()->as<Linear>();
-    if (linear != nullptr && linear->has_lora()) layers[entry.key() + ".weight"] = linear;
+    if (linear != nullptr && (linear->has_lora() || linear->quantized() != nullptr))
+      layers[entry.key() + ".weight"] = linear;
   }
   return layers;
 }
@@ -140,14 +141,16 @@ void save_pretrained(torch::nn::Module& model, const ModelConfig& config,
     replace_file(directory / "config.json",
                  config_text(config, parameters.front().second.scalar_type(), options.architecture));
   }
-  const std::map<std::string, const Linear*> adapted = adapted_layers(model);
+  const std::map<std::string, const Linear*> combined = combined_layers(model);
   std::vector<NamedTensor> tensors;
   for (const auto& [name, parameter] : parameters) {
-    const auto layer = adapted.find(name);
-    const Linear* const linear = layer == adapted.end() ? nullptr : layer->second;
-    tensors.push_back({name, parameter, [parameter = parameter, linear] {
-                         return linear != nullptr ? linear->fused_weight() : parameter.detach().clone();
-                       }});
+    const auto layer = combined.find(name);
+    if (layer == combined.end()) {
+      tensors.push_back({name, parameter, [parameter = parameter] { return parameter.detach().clone(); }});
+    } else {
+      const Linear* const linear = layer->second;
+      tensors.push_back({name, linear->like_weight(), [linear] { return linear->fused_weight(); }});
+    }
   }
   write_weights(tensors, directory / "model.safetensors", options.writes);
 }

@@ -80,6 +80,15 @@ TEST_F(Sft, TakesTheAnnouncementsOptionsAndLearns) {
   }
 }
 
+TEST_F(Sft, LearnsBesideABaseOfFourBits) {
+  const Outcome outcome = on_two_ranks(
+      "--lora_dim 8 --only_optimize_lora --quant_bits 4 --group_size 8 --zero_stage 3 --num_train_epochs 6 "
+      "--per_device_train_batch_size 4");
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.output;
+  EXPECT_LT(perplexities(outcome.output).back(), 0.5 * perplexities(outcome.output).front())
+      << outcome.output;
+}
+
 TEST_F(Sft, TwoRanksLearnAsOneDoes) {
   const std::string common = "--lora_dim 4 --num_train_epochs 3 --zero_stage ";
   const Outcome one = alone(common + "0 --per_device_train_batch_size 8");
@@ -98,6 +107,7 @@ TEST_F(Sft, SaysInOneSentenceWhatIsWrong) {
   expect_refusal("--max_seq_len 400", "sft: --max_seq_len 400 is more than the 64 positions of");
   expect_refusal("--max_seq_len 6", "data.jsonl:1: the prompt has 15 tokens, and a sample 6 at most");
   expect_refusal("--lora_rank 3", "there is no option \"--lora_rank\"");
+  expect_refusal("--lora_dim 2 --quant_bits 8", "--quant_bits needs --only_optimize_lora");
   expect_refusal("--only_optimize_lora", "--only_optimize_lora needs --lora_dim");
   expect_refusal("--lora_dim 2 --lora_module_name decoder.layers.",
                  "no linear layer has one of the given names");

@@ -135,6 +135,7 @@ TEST(Lora, WhatPeftWouldComputeDifferentlyIsRefused) {
 
 struct Case {
   int stage, world_size;
+  int bits = 0;  // of the base; 0: not quantised
 };
 class Training : public ::testing::TestWithParam<Case> {};
 
@@ -153,6 +154,7 @@ std::vector<Outcome> train(const Case& c) {
     torch::manual_seed(9);
     models.push_back(load("llama"));
     add_lora(*models.back(), {.rank = 4, .alpha = 8.0});
+    if (c.bits != 0) quantize_base(*models.back(), {.bits = c.bits, .group_size = 8});
     only_optimize_lora(*models.back());
   }
   const at::Tensor input_ids = GoldenModel("llama").read("input_ids");
@@ -181,7 +183,7 @@ std::vector<Outcome> train(const Case& c) {
 }
 
 TEST_P(Training, IsThatOfOneProcess) {
-  const std::vector<Outcome> one = train({0, 1});
+  const std::vector<Outcome> one = train({0, 1, GetParam().bits});
   const std::vector<Outcome> many = train(GetParam());
   for (std::size_t step = 0; step < one.front().losses.size(); ++step) {
     double mean = 0.0;
@@ -193,10 +195,12 @@ TEST_P(Training, IsThatOfOneProcess) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Stages, Training,
-                         ::testing::Values(Case{0, 2}, Case{1, 2}, Case{2, 2}, Case{3, 2}, Case{3, 1}),
+                         ::testing::Values(Case{0, 2}, Case{1, 2}, Case{2, 2}, Case{3, 2}, Case{3, 1},
+                                           Case{0, 2, 8}, Case{2, 2, 4}, Case{3, 2, 4}),
                          [](const auto& info) {
                            return "Stage" + std::to_string(info.param.stage) + "World" +
-                                  std::to_string(info.param.world_size);
+                                  std::to_string(info.param.world_size) +
+                                  (info.param.bits != 0 ? "Bits" + std::to_string(info.param.bits) : "");
                          });
 
 }  // namespace
