@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
 
@@ -122,26 +123,24 @@ void Trainer::evaluate(int epoch, const std::vector<Sample>& samples) {
                                              engine_.world_size(), 0);
   const std::vector<std::int64_t> order = sampler.indices(0);
   const auto batch_size = static_cast<std::size_t>(options_.eval_batch_size);
-  double sum = 0.0;
-  std::int64_t batches = 0;
-  for (std::size_t first = 0; first < order.size(); first += batch_size, ++batches) {
+  std::array<float, 2> sums = {};  // of the tokens' losses, and of the tokens
+  for (std::size_t first = 0; first < order.size(); first += batch_size) {
     std::vector<const Sample*> chosen;
     for (std::size_t i = first; i < std::min(first + batch_size, order.size()); ++i) {
       chosen.push_back(&samples[static_cast<std::size_t>(order[i])]);
     }
     const Batch batch = make_batch(chosen, batch_options_);
-    sum += engine_.forward(batch.tokens, batch.labels).item<double>();
+    const auto tokens = batch.labels.slice(1, 1).ne(deepscale::kIgnoredLabel).sum().item<float>();
+    sums[0] += tokens * engine_.forward(batch.tokens, batch.labels).item<float>();
+    sums[1] += tokens;
   }
-  const double loss = mean_over_ranks(sum / static_cast<double>(batches));
+  engine_.communicator()
+      .all_reduce({.data = sums.data(), .count = 2, .dtype = deepscale::DType::kFloat32},
+                  deepscale::ReduceOp::kSum)
+      .wait();
+  const double loss = sums[0] / sums[1];
   if (engine_.rank() == 0) fmt::print("ppl: {:.4f}, loss: {:.4f}\n", std::exp(loss), loss);
   std::fflush(stdout);
-}
-
-double Trainer::mean_over_ranks(double value) {
-  auto sum = static_cast<float>(value);
-  const deepscale::Buffer buffer{.data = &sum, .count = 1, .dtype = deepscale::DType::kFloat32};
-  engine_.communicator().all_reduce(buffer, deepscale::ReduceOp::kSum).wait();
-  return static_cast<double>(sum) / engine_.world_size();
 }
 
 }  // namespace sft

@@ -36,7 +36,6 @@ class Trainer {
  private:
   bool train_epoch(int epoch, const std::vector<Sample>& samples);  // false: the limit of steps is reached
   void evaluate(int epoch, const std::vector<Sample>& samples);
-  double mean_over_ranks(double value);
   void print_throughput(double seconds, const Batch& batch) const;
 
   deepscale::Engine& engine_;

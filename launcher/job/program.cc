@@ -111,4 +111,11 @@ void activate_venv(Environment& environment, const std::string& script) {
   environment.remove("PYTHONHOME");
 }
 
+void add_python_link(Environment& environment) {
+  std::error_code failure;
+  const std::filesystem::path folder = to_path(own_folder()).parent_path() / "share/deepscale/python";
+  if (!std::filesystem::is_directory(folder, failure)) return;
+  append_search_folder(environment, "PYTHONPATH", to_text(folder));
+}
+
 }  // namespace deepscale

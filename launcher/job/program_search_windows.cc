@@ -52,6 +52,11 @@ void prepend_search_folder(Environment& environment, const std::string& folder) 
   environment.set("PATH", path.empty() ? folder : folder + ";" + path);
 }
 
+void append_search_folder(Environment& environment, const std::string& variable, const std::string& folder) {
+  const std::string before = environment.get_or(variable, "");
+  environment.set(variable, before.empty() ? folder : before + ";" + folder);
+}
+
 std::vector<std::string> python_paths(const std::string& environment_folder) {
   return {environment_folder + "\\Scripts\\python.exe", environment_folder + "\\python.exe"};
 }

@@ -48,11 +48,9 @@ void require_supported(const Config& config, std::string_view source) {
     throw Error(ErrorCode::kUnsupported, fmt::format("{}: {}: {} is not in this version of DeepScale; {}",
                                                      source, path, feature, remedy));
   };
-  if (config.zero.offload_optimizer.device != OffloadDevice::kNone) {
-    refuse("zero_optimization.offload_optimizer.device", "offloading the optimizer", "set it to \"none\"");
-  }
-  if (config.zero.offload_param.device != OffloadDevice::kNone) {
-    refuse("zero_optimization.offload_param.device", "offloading parameters", "set it to \"none\"");
+  if (config.zero.offload_param.device == OffloadDevice::kNvme) {
+    refuse("zero_optimization.offload_param.device", "offloading parameters to files",
+           "set it to \"cpu\" or \"none\"");
   }
 }
 

@@ -21,7 +21,6 @@ namespace {
 namespace fs = std::filesystem;
 using ParameterShapes = std::map<std::string, std::vector<std::int64_t>>;
 
-constexpr const char* kMaster = "master";
 constexpr const char* kRandomState = "rng/cpu";
 
 const char* stored_dtype(at::ScalarType type) {
@@ -64,12 +63,9 @@ void together(TensorCollectives& collectives, const char* what, const std::funct
   }
 }
 
-// "master", and what the optimizer keeps; one flat tensor for each segment.
-std::vector<Optimizer::Moments> quantities_of(const CheckpointSubject& subject) {
-  std::vector<Optimizer::Moments> quantities = subject.optimizer.moments();
-  quantities.push_back({kMaster, {}});
-  for (const Segment& segment : subject.stage.layout()) quantities.back().tensors.push_back(segment.master);
-  return quantities;
+Optimizer::Range range_of(const SegmentPiece& piece, const std::string& quantity) {
+  return {
+      .quantity = quantity, .segment = piece.segment, .begin = piece.segment_offset, .numel = piece.numel};
 }
 
 struct NamedTensor {
@@ -128,12 +124,11 @@ std::vector<TensorToSave> tensors_to_save(const CheckpointSubject& subject, bool
   std::vector<TensorToSave> all;
   if (subject.stage.saves_pieces()) {
     const std::vector<SegmentPiece> pieces = subject.stage.pieces();
-    for (const Optimizer::Moments& quantity : quantities_of(subject)) {
+    for (const std::string& quantity : subject.optimizer.quantities()) {
       for (const SegmentPiece& piece : pieces) {
-        const at::Tensor flat = quantity.tensors[piece.segment].view({-1});
-        const at::Tensor values = flat.narrow(0, piece.segment_offset, piece.numel);
-        all.push_back(to_save(fmt::format("{}/{}@{}", piece.parameter, quantity.name, piece.parameter_offset),
-                              values.cpu().contiguous(), in_background && values.is_cpu()));
+        const at::Tensor values = subject.optimizer.read(range_of(piece, quantity));
+        all.push_back(to_save(fmt::format("{}/{}@{}", piece.parameter, quantity, piece.parameter_offset),
+                              values, in_background && subject.optimizer.reads_in_place(quantity)));
       }
     }
   }
@@ -184,14 +179,11 @@ void require_same_model(const ParameterShapes& saved, const ModelTensors& tensor
 
 void read_pieces(const CheckpointSubject& subject, SavedPieces& saved) {
   const std::vector<SegmentPiece> pieces = subject.stage.pieces();
-  for (const Optimizer::Moments& quantity : quantities_of(subject)) {
+  for (const std::string& quantity : subject.optimizer.quantities()) {
     for (const SegmentPiece& piece : pieces) {
-      const ElementRange range = {piece.parameter, quantity.name, piece.parameter_offset, piece.numel};
-      const at::Tensor place =
-          quantity.tensors[piece.segment].view({-1}).narrow(0, piece.segment_offset, piece.numel);
-      const at::Tensor values = place.is_cpu() ? place : at::empty({piece.numel}, at::kFloat);
-      saved.read(range, values.data_ptr<float>());
-      if (!values.is_same(place)) place.copy_(values);
+      const at::Tensor values = at::empty({piece.numel}, at::kFloat);
+      saved.read({piece.parameter, quantity, piece.parameter_offset, piece.numel}, values.data_ptr<float>());
+      subject.optimizer.write(range_of(piece, quantity), values);
     }
   }
 }
@@ -219,6 +211,22 @@ void restore_counters(const CheckpointIndex& index, const CheckpointSubject& sub
                                .hysteresis_left = static_cast<int>(index.loss_scaler.hysteresis_left),
                                .step = index.loss_scaler.step,
                                .last_overflow_step = index.loss_scaler.last_overflow_step});
+}
+
+// In pieces, since masters may be in a file.
+void copy_masters_to_parameters(const CheckpointSubject& subject) {
+  constexpr std::int64_t kPieceNumel = 4 * 1024 * 1024;
+  const std::vector<Segment>& segments = subject.stage.layout();
+  for (std::size_t i = 0; i < segments.size(); ++i) {
+    if (!segments[i].has_master_apart()) continue;
+    const at::Tensor parameter = segments[i].parameter.view({-1});
+    for (std::int64_t begin = 0; begin < parameter.numel(); begin += kPieceNumel) {
+      const std::int64_t numel = std::min(kPieceNumel, parameter.numel() - begin);
+      parameter.narrow(0, begin, numel)
+          .copy_(
+              subject.optimizer.read({.quantity = "master", .segment = i, .begin = begin, .numel = numel}));
+    }
+  }
 }
 
 struct ReadCheckpoint {
@@ -329,9 +337,7 @@ std::string load_checkpoint(const CheckpointSubject& subject, CheckpointName& na
   const at::NoGradGuard no_grad;
   ReadCheckpoint read;
   together(subject.collectives, "loading a checkpoint", [&] { read = read_checkpoint(subject, name); });
-  for (const Segment& segment : subject.stage.layout()) {
-    if (!segment.master.is_same(segment.parameter)) segment.parameter.copy_(segment.master);
-  }
+  copy_masters_to_parameters(subject);
   subject.stage.publish_parameters();
   const std::vector<NamedTensor> in_model = fixed_tensors(subject.tensors);
   for (std::size_t i = 0; i < in_model.size(); ++i) in_model[i].tensor.copy_(read.fixed[i]);

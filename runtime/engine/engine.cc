@@ -11,6 +11,7 @@
 #include "comm/base/error.h"
 #include "runtime/engine/checkpoint.h"
 #include "runtime/engine/device.h"
+#include "runtime/engine/offload.h"
 #include "runtime/engine/optimizer.h"
 #include "runtime/engine/parameter_gatherer.h"
 #include "runtime/engine/tensor_collectives.h"
@@ -41,19 +42,13 @@ std::shared_ptr<Communicator> require_communicator(const InitializeOptions& opti
       fmt::format("a world of {} ranks needs InitializeOptions::communicator", options.layout.world_size));
 }
 
-std::vector<at::Tensor> masters_of(const ZeroStage& stage) {
-  std::vector<at::Tensor> masters;
-  for (const Segment& segment : stage.layout()) masters.push_back(segment.master);
-  return masters;
-}
-
 // LibTorch's errors go on with a stack trace.
 std::string_view first_line(std::string_view text) {
   return text.substr(0, text.find('\n'));
 }
 
 // The masters of parameters that the program has changed start anew from them.
-void adopt_written(const ModelTensors& tensors, const ZeroStage& stage,
+void adopt_written(const ModelTensors& tensors, const ZeroStage& stage, Optimizer& optimizer,
                    const std::vector<at::Tensor>& written) {
   std::unordered_set<std::string> names;
   for (std::size_t i = 0; i < tensors.trainable.size(); ++i) {
@@ -64,11 +59,10 @@ void adopt_written(const ModelTensors& tensors, const ZeroStage& stage,
   }
   for (const SegmentPiece& piece : stage.pieces()) {
     const Segment& segment = stage.layout()[piece.segment];
-    if (names.count(piece.parameter) == 0 || segment.master.is_same(segment.parameter)) continue;
-    const auto part_of = [&](const at::Tensor& tensor) {
-      return tensor.view({-1}).narrow(0, piece.segment_offset, piece.numel);
-    };
-    part_of(segment.master).copy_(part_of(segment.parameter));
+    if (names.count(piece.parameter) == 0 || !segment.has_master_apart()) continue;
+    optimizer.write(
+        {.quantity = "master", .segment = piece.segment, .begin = piece.segment_offset, .numel = piece.numel},
+        segment.parameter.view({-1}).narrow(0, piece.segment_offset, piece.numel));
   }
 }
 
@@ -153,18 +147,22 @@ Engine::Parts::Parts(std::shared_ptr<torch::nn::Module> module, const Config& co
     device = choice.device;
     logger.info("device: {}", choice.reason);
   }
+  const OffloadPlan offload = plan_offload(
+      {.config = this->config, .optimizer = optimizer_config, .device = device, .rank = options.layout.rank},
+      logger);
   stage = make_zero_stage(
       tensors, collectives,
       {.stage = config.zero.stage,
        .dtype = dtype,
        .gradient_dtype = to_scalar_type(config.gradient_accumulation_dtype.value_or(config.dtype)),
        .device = device,
+       .masters = offload.masters,
        .bucket_numel = config.zero.reduce_bucket_size,
        .gather_limits = {.max_live_numel = config.zero.max_live_parameters,
                          .max_reuse_distance = config.zero.max_reuse_distance,
                          .prefetch_numel = config.zero.prefetch_bucket_size},
        .persistence_threshold = config.zero.param_persistence_threshold});
-  optimizer = std::make_unique<Optimizer>(optimizer_config, masters_of(*stage));
+  optimizer = make_optimizer(optimizer_config, stage->layout(), offload.optimizer_file);
 }
 
 double Engine::Parts::global_norm() {
@@ -288,7 +286,7 @@ void Engine::unpin(const std::vector<torch::Tensor>& parameters, std::optional<i
     if (modifier_rank) parts_->collectives.broadcast(parameter.detach(), *modifier_rank).wait();
     unpin_parameter(parameter, modifier_rank.has_value());
   }
-  if (modifier_rank) adopt_written(parts_->tensors, *parts_->stage, parameters);
+  if (modifier_rank) adopt_written(parts_->tensors, *parts_->stage, *parts_->optimizer, parameters);
 }
 
 GatheredParameters::GatheredParameters(Engine& engine, std::vector<torch::Tensor> parameters,
@@ -482,10 +480,6 @@ MemoryReport Engine::memory() const {
   report.parameters = parts_->stage->parameter_bytes();
   report.gradients = parts_->stage->gradient_bytes();
   report.optimizer_state = parts_->optimizer->state_bytes();
-  if (parts_->dtype != torch::kFloat) {
-    for (const Segment& segment : parts_->stage->layout())
-      report.optimizer_state += static_cast<std::int64_t>(segment.master.nbytes());
-  }
   return report;
 }
 

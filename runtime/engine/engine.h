@@ -53,7 +53,8 @@ class RankLink;
 struct MemoryReport {
   std::int64_t parameters = 0;  // in dtype(), as the model reads them; stage 3: shards and what is gathered
   std::int64_t gradients = 0;   // kept between backward() and step()
-  std::int64_t optimizer_state = 0;  // moments, and fp32 master weights where dtype() is 16-bit
+  // Moments, and fp32 master weights where they are not the parameters; of what is in files, the buffers.
+  std::int64_t optimizer_state = 0;
 };
 
 enum class StepResult {

@@ -55,7 +55,7 @@ class CsvMonitor final : public Monitor {
     std::error_code ignored;
     const bool is_new = !fs::exists(path_of(name), ignored);
     std::ofstream& file = files_[name];
-    file.open(path_of(name), std::ios::app);
+    file.open(path_of(name), std::ios::app | std::ios::binary);
     if (is_new) file << fmt::format("step,{}\n", column_of(name));
     check(file, name);
     return file;

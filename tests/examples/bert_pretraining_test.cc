@@ -5,12 +5,14 @@
 
 #include <regex>
 
-#include "tests/examples/program_run.h"
+#include "tests/examples/run_program.h"
 #include "tests/examples/tiny_model.h"
 
 namespace examples::testing {
 namespace {
 
+using deepscale::testing::Outcome;
+using deepscale::testing::run_program;
 using ::testing::HasSubstr;
 
 std::vector<double> losses(const std::string& output) {
@@ -40,7 +42,7 @@ class BertPretraining : public ::testing::Test {
            "--max_seq_length 32 --batch_size 8 --learning_rate 0.01 " + more;
   }
   Outcome alone(const std::string& checkpoint_dir, const std::string& more) const {
-    return run(BERT_PROGRAM + arguments(checkpoint_dir, more));
+    return run_program(BERT_PROGRAM + arguments(checkpoint_dir, more));
   }
 
   const deepscale::testing::TemporaryFolder work_;
@@ -70,8 +72,8 @@ TEST_F(BertPretraining, LearnsAndResumesAsIfUninterrupted) {
 }
 
 TEST_F(BertPretraining, RunsOnTwoRanks) {
-  const Outcome outcome = run(DEEPSCALE_PROGRAM " launch --num_gpus 2 " BERT_PROGRAM +
-                              arguments("ranks", "--num_iterations 30 --stage 3 --dtype bf16"));
+  const Outcome outcome = run_program(DEEPSCALE_PROGRAM " launch --num_gpus 2 " BERT_PROGRAM +
+                                      arguments("ranks", "--num_iterations 30 --stage 3 --dtype bf16"));
   ASSERT_EQ(outcome.exit_code, 0) << outcome.output;
   ASSERT_EQ(losses(outcome.output).size(), 3U) << outcome.output;
   EXPECT_LT(losses(outcome.output).back(), losses(outcome.output).front());

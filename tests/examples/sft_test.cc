@@ -5,12 +5,14 @@
 #include <cmath>
 #include <regex>
 
-#include "tests/examples/program_run.h"
+#include "tests/examples/run_program.h"
 #include "tests/examples/tiny_model.h"
 
 namespace examples::testing {
 namespace {
 
+using deepscale::testing::Outcome;
+using deepscale::testing::run_program;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -39,9 +41,9 @@ class Sft : public ::testing::Test {
     return " --model_name_or_path '" + model_.path() + "' --data_path '" +
            (work_.path() / "data.jsonl").string() + "' --learning_rate 0.02 --max_seq_len 48 " + more;
   }
-  Outcome alone(const std::string& more) const { return run(SFT_PROGRAM + arguments(more)); }
+  Outcome alone(const std::string& more) const { return run_program(SFT_PROGRAM + arguments(more)); }
   Outcome on_two_ranks(const std::string& more) const {
-    return run(DEEPSCALE_PROGRAM " launch --num_gpus 2 " SFT_PROGRAM + arguments(more));
+    return run_program(DEEPSCALE_PROGRAM " launch --num_gpus 2 " SFT_PROGRAM + arguments(more));
   }
   void expect_refusal(const std::string& more, const std::string& message) const {
     const Outcome outcome = alone(more);
@@ -110,8 +112,8 @@ TEST_F(Sft, SaysWhatIsWrongWithTheModel) {
   std::filesystem::resize_file(model_.folder.path() / "model.safetensors", 7000);
   expect_refusal("", "the file is damaged or no safetensors file");
   const TinyModel bert{DEEPSCALE_GOLDEN_MODELS "/bert"};
-  const Outcome outcome =
-      run(SFT_PROGRAM " --model_name_or_path '" + bert.path() + "' --data_path data.jsonl --max_seq_len 48");
+  const Outcome outcome = run_program(SFT_PROGRAM " --model_name_or_path '" + bert.path() +
+                                      "' --data_path data.jsonl --max_seq_len 48");
   EXPECT_EQ(outcome.exit_code, 1);
   EXPECT_THAT(outcome.output, HasSubstr("BERT does not predict the next token"));
 }

@@ -132,7 +132,8 @@ def find_python():
             return str(python)
 
 
-if __name__ == "__main__":
+def run_with_transformers():
+    """Replaces this process by one whose interpreter has transformers; ends it with 77 where there is none."""
     if os.environ.get("DEEPSCALE_MODELS_INTEROP") != "1":
         os.execvpe(find_python(), [find_python(), *sys.argv], {**os.environ, "DEEPSCALE_MODELS_INTEROP": "1", "HF_HUB_OFFLINE": "1"})
     try:
@@ -140,9 +141,17 @@ if __name__ == "__main__":
     except ImportError:
         print(f"skipped: {sys.executable} has no transformers; DEEPSCALE_TORCH_PYTHON can name one that has")
         sys.exit(77)
+
+
+def run_with_models():
+    run_with_transformers()
     if not (MODELS / "minilm-l6").exists():
         print(f"skipped: no models in {MODELS}; DEEPSCALE_PEER_MODELS can name a folder that has smollm2-135m, minilm-l6 and opt-125m")
         sys.exit(77)
+
+
+if __name__ == "__main__":
+    run_with_models()
     TOKENIZER_PEER = os.path.abspath(sys.argv.pop(1))
     MODEL_PEER = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else ""
     unittest.main(verbosity=2)

@@ -77,6 +77,18 @@ def includes(text):
         yield text.count("\n", 0, match.start(2)) + 1, match[1] == "<", match[2]
 
 
+def depends_on_torch(tree, path, seen=None):
+    """Whether a file includes LibTorch, itself or through our headers."""
+    seen = set() if seen is None else seen
+    seen.add(path)
+    for _, angled, header in includes(tree.files[path]):
+        if TORCH_HEADER.match(header):
+            return True
+        if not angled and header in tree.files and header not in seen and depends_on_torch(tree, header, seen):
+            return True
+    return False
+
+
 def is_in(path, folders):
     return any(path.startswith(folder + "/") for folder in folders)
 
