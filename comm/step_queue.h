@@ -14,9 +14,9 @@
 
 #include "comm/base/clock.h"
 #include "comm/communicator.h"
-#include "comm/hierarchical/first_cause.h"
+#include "comm/first_cause.h"
 
-namespace deepscale::hierarchical {
+namespace deepscale {
 
 class StepQueue {
  public:
@@ -49,4 +49,4 @@ class StepQueue {
   std::thread thread_;
 };
 
-}  // namespace deepscale::hierarchical
+}  // namespace deepscale

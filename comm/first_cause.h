@@ -12,7 +12,7 @@
 
 #include "comm/base/error.h"
 
-namespace deepscale::hierarchical {
+namespace deepscale {
 
 class FirstCause {
  public:
@@ -42,4 +42,4 @@ class FirstCause {
   std::function<void(const std::string&)> break_all_;
 };
 
-}  // namespace deepscale::hierarchical
+}  // namespace deepscale

@@ -1,11 +1,11 @@
-#include "comm/hierarchical/step_queue.h"
+#include "comm/step_queue.h"
 
 #include <fmt/core.h>
 
 #include <algorithm>
 #include <utility>
 
-namespace deepscale::hierarchical {
+namespace deepscale {
 
 namespace {
 
@@ -140,4 +140,4 @@ void StepQueue::run_next(Operation& operation) {
   operation.finish(std::move(failure));
 }
 
-}  // namespace deepscale::hierarchical
+}  // namespace deepscale
