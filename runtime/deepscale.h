@@ -5,3 +5,4 @@
 #include "runtime/config/config.h"
 #include "runtime/engine/activation_checkpoint.h"
 #include "runtime/engine/engine.h"
+#include "runtime/engine/zero_init.h"

@@ -123,6 +123,14 @@ struct CommsLoggerConfig {
   std::vector<std::string> prof_ops;  // "all_reduce", "all_gather", ...
 };
 
+// A report on the floating-point operations of one step.
+struct FlopsProfilerConfig {
+  bool enabled = false;
+  std::int64_t profile_step = 1;  // so many steps come before it
+  bool detailed = true;           // with a table by operator
+  std::string output_file;        // empty: the log
+};
+
 struct Config {
   // The batch triangle, all three filled in: train_batch_size = micro_batch_size *
   // gradient_accumulation_steps * data-parallel world size.
@@ -136,6 +144,7 @@ struct Config {
   MonitorConfig csv_monitor;
   MonitorConfig tensorboard;
   CommsLoggerConfig comms_logger;
+  FlopsProfilerConfig flops_profiler;
   bool cpu_checkpointing = false;  // activation_checkpointing.cpu_checkpointing
   bool prescale_gradients = false;
   double gradient_predivide_factor = 1.0;

@@ -32,6 +32,18 @@ void read_comms_logger(const Value& section, CommsLoggerConfig& logger) {
   });
 }
 
+void read_flops_profiler(const Value& section, FlopsProfilerConfig& profiler) {
+  section.read_section({
+      {"enabled", boolean(profiler.enabled)},
+      {"profile_step", integer(profiler.profile_step, 0)},
+      {"detailed", boolean(profiler.detailed)},
+      {"output_file", text(profiler.output_file)},
+      {"recompute_fwd_factor", accepted(kNumber)},
+      {"module_depth", accepted(kInteger)},
+      {"top_modules", accepted(kInteger)},
+  });
+}
+
 void read_activation_checkpointing(const Value& section, Config& config) {
   section.read_section({
       {"partition_activations", off_only("partitioned activation checkpointing")},
@@ -51,6 +63,7 @@ std::vector<Key> observer_keys(Config& config) {
       {"csv_monitor", [&](const Value& section) { read_monitor(section, config.csv_monitor); }},
       {"tensorboard", [&](const Value& section) { read_monitor(section, config.tensorboard); }},
       {"comms_logger", [&](const Value& section) { read_comms_logger(section, config.comms_logger); }},
+      {"flops_profiler", [&](const Value& section) { read_flops_profiler(section, config.flops_profiler); }},
       {"activation_checkpointing",
        [&](const Value& section) { read_activation_checkpointing(section, config); }},
   };

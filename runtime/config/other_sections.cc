@@ -34,9 +34,6 @@ const std::vector<SwitchedSection> kIgnoredWhenEnabled = {
      "logging to Comet",
      {"samples_log_interval", "project", "workspace", "api_key", "experiment_name", "experiment_key",
       "online", "mode"}},
-    {"flops_profiler",
-     "the FLOPS profiler",
-     {"recompute_fwd_factor", "profile_step", "module_depth", "top_modules", "detailed", "output_file"}},
     {"autotuning", "autotuning"},
 };
 

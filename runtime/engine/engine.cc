@@ -11,9 +11,10 @@
 #include "comm/base/error.h"
 #include "runtime/engine/checkpoint.h"
 #include "runtime/engine/device.h"
+#include "runtime/engine/flops_profiler.h"
 #include "runtime/engine/offload.h"
 #include "runtime/engine/optimizer.h"
-#include "runtime/engine/parameter_gatherer.h"
+#include "runtime/engine/sharded_tensor.h"
 #include "runtime/engine/tensor_collectives.h"
 #include "runtime/engine/zero_stage.h"
 #include "runtime/monitor/comms_logger.h"
@@ -87,6 +88,8 @@ struct Engine::Parts {
   }
   double global_norm();
   void finish_save();
+  void begin(Phase phase);
+  void end(Phase phase);
   void record_step();
   bool needs_norm() const { return config.gradient_clipping > 0.0 || config.check_gradient_overflow; }
   double gradient_divisor() const;
@@ -117,6 +120,7 @@ struct Engine::Parts {
   bool has_gradients = false;  // backward() ran in this micro step
   std::optional<double> norm;
   StepRecorder recorder;
+  std::unique_ptr<FlopsProfiler> flops_profiler;  // null: none
   torch::Tensor losses;          // summed over the micro batches of this step, where a monitor wants them
   bool save_is_pending = false;  // the same on all ranks
   CheckpointSaver saver;         // last: its end waits for the write
@@ -162,6 +166,7 @@ Engine::Parts::Parts(std::shared_ptr<torch::nn::Module> module, const Config& co
                          .max_reuse_distance = config.zero.max_reuse_distance,
                          .prefetch_numel = config.zero.prefetch_bucket_size},
        .persistence_threshold = config.zero.param_persistence_threshold});
+  flops_profiler = FlopsProfiler::make(config, options.layout.rank == 0, tensors.numel(), logger);
   optimizer = make_optimizer(optimizer_config, stage->layout(), offload.optimizer_file);
 }
 
@@ -185,7 +190,7 @@ std::array<double, 2> Engine::Parts::betas(std::int64_t update) const {
 }
 
 StepResult Engine::Parts::update() {
-  recorder.begin(Phase::kStep);
+  begin(Phase::kStep);
   norm = needs_norm() ? std::optional<double>(global_norm()) : std::nullopt;
   // The norm is the same number on every rank, and not finite when any rank has an infinite or undefined
   // gradient.
@@ -218,6 +223,16 @@ void Engine::Parts::finish_save() {
   finish_checkpoint(collectives, saver);
 }
 
+void Engine::Parts::begin(Phase phase) {
+  recorder.begin(phase);
+  if (flops_profiler) flops_profiler->begin(phase);
+}
+
+void Engine::Parts::end(Phase phase) {
+  recorder.end(phase);
+  if (flops_profiler) flops_profiler->end(phase);
+}
+
 void Engine::Parts::record_step() {
   StepRecorder::Facts facts{
       .step = progress.global_steps,
@@ -227,8 +242,9 @@ void Engine::Parts::record_step() {
   if (losses.defined())
     facts.loss = losses.item<double>() / static_cast<double>(config.gradient_accumulation_steps);
   losses.reset();
-  recorder.end(Phase::kStep);
+  end(Phase::kStep);
   recorder.end_of_step(facts);
+  if (flops_profiler) flops_profiler->end_of_step(progress.global_steps);
 }
 
 void Engine::Parts::log_skipped_step(double attempted_scale) {
@@ -263,11 +279,11 @@ torch::Tensor Engine::place(torch::Tensor input) const {
 }
 
 void Engine::begin_forward() const {
-  parts_->recorder.begin(Phase::kForward);
+  parts_->begin(Phase::kForward);
 }
 
 void Engine::end_forward() const try {
-  parts_->recorder.end(Phase::kForward);
+  parts_->end(Phase::kForward);
   parts_->stage->rethrow_failure();
 } catch (const std::exception& error) {
   parts_->report(error);
@@ -275,7 +291,9 @@ void Engine::end_forward() const try {
 }
 
 void Engine::pin(const std::vector<torch::Tensor>& parameters) {
-  for (const torch::Tensor& parameter : parameters) pin_parameter(parameter);
+  for (const torch::Tensor& parameter : parameters) {
+    if (const ShardHome* home = shard_home_of(parameter)) home->owner->pin(home->unit);
+  }
   parts_->stage->rethrow_failure();
 }
 
@@ -284,7 +302,8 @@ void Engine::unpin(const std::vector<torch::Tensor>& parameters, std::optional<i
   parts_->saver.wait_for_copy();
   for (const torch::Tensor& parameter : parameters) {
     if (modifier_rank) parts_->collectives.broadcast(parameter.detach(), *modifier_rank).wait();
-    unpin_parameter(parameter, modifier_rank.has_value());
+    if (const ShardHome* home = shard_home_of(parameter))
+      home->owner->unpin(home->unit, modifier_rank.has_value());
   }
   if (modifier_rank) adopt_written(parts_->tensors, *parts_->stage, *parts_->optimizer, parameters);
 }
@@ -330,7 +349,7 @@ void Engine::backward(const torch::Tensor& loss) {
   // In fp32, since a 16-bit loss times the loss scale would overflow.
   const double factor =
       parts_->loss_scaler.scale() / static_cast<double>(parts_->config.gradient_accumulation_steps);
-  parts_->recorder.begin(Phase::kBackward);
+  parts_->begin(Phase::kBackward);
   if (parts_->recorder.wants_loss()) {
     const torch::Tensor value = loss.detach().to(torch::kFloat).reshape({});
     parts_->losses = parts_->losses.defined() ? parts_->losses + value : value;
@@ -349,7 +368,7 @@ void Engine::backward(const torch::Tensor& loss) {
     throw;
   }
   parts_->has_gradients = true;
-  parts_->recorder.end(Phase::kBackward);
+  parts_->end(Phase::kBackward);
 }
 
 StepResult Engine::step() {
@@ -473,6 +492,10 @@ std::optional<double> Engine::global_gradient_norm() const {
 
 std::string Engine::communication_summary() const {
   return parts_->comms_record ? parts_->comms_record->table(world_size()) : "";
+}
+
+std::string Engine::flops_summary() const {
+  return parts_->flops_profiler ? parts_->flops_profiler->report() : "";
 }
 
 MemoryReport Engine::memory() const {

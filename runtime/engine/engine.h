@@ -156,6 +156,8 @@ class Engine {
   MemoryReport memory() const;
   // With comms_logger.enabled: what this rank's collectives took so far, as a table; else empty.
   std::string communication_summary() const;
+  // With flops_profiler.enabled: rank 0's report, once the step was done; else empty.
+  std::string flops_summary() const;
 
  private:
   friend class GatheredParameters;

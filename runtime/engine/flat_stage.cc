@@ -63,7 +63,9 @@ void FlatStage::take_parameters() {
   }
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     // Masters start from the full-precision values, not from their rounding to 16 bits.
-    const at::Tensor values = parameters_[i].detach().to(options_.device, at::kFloat).contiguous().view({-1});
+    const at::Tensor& parameter = parameters_[i];
+    const at::Tensor made = shard_home_of(parameter) ? take_whole(parameter) : parameter.detach();
+    const at::Tensor values = made.to(options_.device, at::kFloat).contiguous().view({-1});
     collectives_.broadcast(values, 0).wait();
     storage_->take(static_cast<int>(i), parameters_[i], values);
     const PartitionPlan::Parameter& placed = plan_.parameters()[i];

@@ -237,7 +237,7 @@ TEST(ConfigKeys, OfMissingFeaturesAreRefusedWhenSwitchedOn) {
 }
 
 TEST(ConfigKeys, OfMissingObserversAreAWarningWhenSwitchedOn) {
-  for (const char* name : {"wandb", "comet", "flops_profiler", "autotuning"}) {
+  for (const char* name : {"wandb", "comet", "autotuning"}) {
     const std::string section = std::string("\"") + name + "\": ";
     EXPECT_THAT(parse_members(section + R"({"enabled": true})").warnings, SizeIs(1)) << name;
     EXPECT_THAT(parse_members(section + R"({"enabled": false})").warnings, IsEmpty()) << name;
@@ -252,6 +252,8 @@ TEST(ConfigKeys, OfObserversAreRead) {
       "csv_monitor": {"enabled": true, "output_path": "out", "job_name": "bert"},
       "tensorboard": {"enabled": true},
       "comms_logger": {"enabled": true, "verbose": true, "prof_all": false, "prof_ops": ["all_reduce"]},
+      "flops_profiler": {"enabled": true, "profile_step": 5, "detailed": false, "output_file": "flops.txt",
+                         "module_depth": -1, "top_modules": 3, "recompute_fwd_factor": 0.0},
       "activation_checkpointing": {"cpu_checkpointing": true},
       "zero_optimization": {"stage": 3, "stage3_gather_16bit_weights_on_model_save": true})");
   EXPECT_THAT(config.warnings, IsEmpty());
@@ -263,6 +265,9 @@ TEST(ConfigKeys, OfObserversAreRead) {
   EXPECT_EQ(config.tensorboard.job_name, "DeepSpeedJobName");
   EXPECT_TRUE(config.comms_logger.enabled && config.comms_logger.verbose && !config.comms_logger.prof_all);
   EXPECT_EQ(config.comms_logger.prof_ops, (std::vector<std::string>{"all_reduce"}));
+  EXPECT_TRUE(config.flops_profiler.enabled && !config.flops_profiler.detailed);
+  EXPECT_EQ(config.flops_profiler.profile_step, 5);
+  EXPECT_EQ(config.flops_profiler.output_file, "flops.txt");
   EXPECT_TRUE(config.cpu_checkpointing);
   EXPECT_TRUE(config.zero.gather_16bit_weights_on_model_save);
 }
