@@ -1,5 +1,6 @@
 #include "agents/process/job_cgroup_linux.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <sys/stat.h>
@@ -19,7 +20,7 @@ namespace {
 
 constexpr std::string_view kPrefix = "deepscale-";
 constexpr int kMostCgroups = 1000;  // of this process at a time
-constexpr int kMostTries = 100;     // to remove one, a millisecond each
+constexpr int kMostTries = 1000;    // to remove one, a millisecond each
 
 // Where the tree of version 2 is mounted, as a whole; empty: nowhere. proc(5): the mount's root is the 4th
 // field and its place the 5th; behind " - " stands the kind of file system.
@@ -45,6 +46,24 @@ std::string own_cgroup() {
   return "";
 }
 
+// With those below it: launchers among the ranks make theirs there, and may have been killed. Only empty ones
+// can be removed. False: one is in use. For the supervisor, too: only async-signal-safe calls.
+bool remove_tree(int parent, const char* name) {
+  if (::unlinkat(parent, name, AT_REMOVEDIR) == 0) return true;
+  if (errno != EBUSY) return errno == ENOENT;
+  const int folder = ::openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  alignas(dirent64) char entries[4096];
+  for (ssize_t size; (size = ::getdents64(folder, entries, sizeof entries)) > 0;) {
+    for (ssize_t at = 0; at < size;) {
+      const auto* entry = reinterpret_cast<const dirent64*>(entries + at);
+      if (entry->d_type == DT_DIR && entry->d_name[0] != '.') remove_tree(folder, entry->d_name);
+      at += entry->d_reclen;
+    }
+  }
+  ::close(folder);
+  return ::unlinkat(parent, name, AT_REMOVEDIR) == 0;
+}
+
 void remove_abandoned(const std::string& parent) {
   std::error_code ignored;
   for (const auto& entry : std::filesystem::directory_iterator(parent, ignored)) {
@@ -52,8 +71,8 @@ void remove_abandoned(const std::string& parent) {
     if (name.rfind(kPrefix, 0) != 0) continue;
     pid_t launcher = 0;
     std::from_chars(name.data() + kPrefix.size(), name.data() + name.size(), launcher);
-    // Only an empty one can be removed.
-    if (launcher > 0 && ::kill(launcher, 0) != 0 && errno == ESRCH) ::rmdir(entry.path().c_str());
+    if (launcher > 0 && ::kill(launcher, 0) != 0 && errno == ESRCH)
+      remove_tree(AT_FDCWD, entry.path().c_str());
   }
 }
 
@@ -81,7 +100,7 @@ JobCgroup::JobCgroup() {
 }
 
 JobCgroup::~JobCgroup() {
-  if (folder() >= 0 && ::rmdir(path_.c_str()) != 0) end_cgroup(folder(), path_.c_str());
+  if (folder() >= 0 && !remove_tree(AT_FDCWD, path_.c_str())) end_cgroup(folder(), path_.c_str());
 }
 
 void end_cgroup(int folder, const char* path) {
@@ -89,8 +108,7 @@ void end_cgroup(int folder, const char* path) {
   [[maybe_unused]] const auto written = ::write(kill_file, "1", 1);
   ::close(kill_file);
   constexpr timespec kMillisecond = {.tv_sec = 0, .tv_nsec = 1'000'000};
-  for (int i = 0; i < kMostTries && ::rmdir(path) != 0 && errno == EBUSY; ++i)
-    ::nanosleep(&kMillisecond, nullptr);
+  for (int i = 0; i < kMostTries && !remove_tree(AT_FDCWD, path); ++i) ::nanosleep(&kMillisecond, nullptr);
 }
 
 }  // namespace deepscale

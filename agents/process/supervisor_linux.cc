@@ -79,6 +79,27 @@ pid_t fork_into_cgroup() {
   return static_cast<pid_t>(::syscall(SYS_clone3, &arguments, sizeof arguments));
 }
 
+// It is in the kernel's exit already.
+bool is_exiting(pid_t pid) {
+  constexpr unsigned kExiting = 0x4;  // the kernel's PF_EXITING
+  constexpr int kFlagsAfterName = 7;  // field 9 of proc(5)'s stat; the name is field 2
+  char path[32];
+  const auto end = std::to_chars(path + 6, path + sizeof path - 6, pid).ptr;
+  std::memcpy(path, "/proc/", 6);
+  std::memcpy(end, "/stat", 6);
+  const int file = ::open(path, O_RDONLY | O_CLOEXEC);
+  char text[512];
+  const ssize_t size = ::read(file, text, sizeof text - 1);
+  ::close(file);
+  if (size <= 0) return false;
+  text[size] = '\0';
+  const char* field = std::strrchr(text, ')');
+  for (int i = 0; field != nullptr && i < kFlagsAfterName; ++i) field = std::strchr(field + 1, ' ');
+  unsigned flags = 0;
+  if (field != nullptr) std::from_chars(field + 1, text + size, flags);
+  return (flags & kExiting) != 0;
+}
+
 class Supervisor {
  public:
   explicit Supervisor(pid_t launcher) : launcher_(launcher) {}
@@ -100,8 +121,6 @@ class Supervisor {
   Reaped reap(int flags);
   // Before it is asked to end, or killed.
   void note_request();
-  // It is in the kernel's exit already.
-  bool is_child_exiting() const;
   void signal_group(int signal);
   void kill_tree();
   // False when the system does not tell our children.
@@ -219,27 +238,7 @@ bool Supervisor::obey() {
 // A rank that dies takes its connections with it, so the others may have failed, and we may have been told to
 // end all, before we hear of its end. Then that was not our doing.
 void Supervisor::note_request() {
-  if (!is_child_exiting()) was_asked_to_end_ = true;
-}
-
-bool Supervisor::is_child_exiting() const {
-  constexpr unsigned kExiting = 0x4;  // the kernel's PF_EXITING
-  constexpr int kFlagsAfterName = 7;  // field 9 of proc(5)'s stat; the name is field 2
-  char path[32];
-  const auto end = std::to_chars(path + 6, path + sizeof path - 6, child_).ptr;
-  std::memcpy(path, "/proc/", 6);
-  std::memcpy(end, "/stat", 6);
-  const int file = child_ > 0 ? ::open(path, O_RDONLY | O_CLOEXEC) : -1;
-  char text[512];
-  const ssize_t size = ::read(file, text, sizeof text - 1);
-  ::close(file);
-  if (size <= 0) return false;
-  text[size] = '\0';
-  const char* field = std::strrchr(text, ')');
-  for (int i = 0; field != nullptr && i < kFlagsAfterName; ++i) field = std::strchr(field + 1, ' ');
-  unsigned flags = 0;
-  if (field != nullptr) std::from_chars(field + 1, text + size, flags);
-  return (flags & kExiting) != 0;
+  if (child_ < 0 || !is_exiting(child_)) was_asked_to_end_ = true;
 }
 
 void Supervisor::signal_group(int signal) {
@@ -278,9 +277,10 @@ bool Supervisor::kill_children() const {
   return true;
 }
 
-// What is left in it then was below a supervisor that was killed too.
+// What is left in it then was below a supervisor that was killed too. A launcher that dies closes the link
+// some time before it stops being our parent.
 void Supervisor::end_cgroup_of_dead_launcher(const char* path) const {
-  if (has_cgroup_ && ::getppid() != launcher_) end_cgroup(kCgroup, path);
+  if (has_cgroup_ && (is_exiting(launcher_) || ::getppid() != launcher_)) end_cgroup(kCgroup, path);
 }
 
 [[noreturn]] void run_supervisor(const ExecPlan& plan, int link, pid_t launcher) {
