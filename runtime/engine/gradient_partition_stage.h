@@ -1,7 +1,7 @@
-// Stages 2 and 3: gradients are partitioned too. Every micro batch's gradients go through staging buffers of
-// one bucket each, are reduce-scattered as soon as a bucket is complete, and only this rank's slices are kept
-// and accumulated. A parameter that fills a bucket alone (an embedding) is reduced from where autograd left
-// its gradient.
+// Stages 2 and 3, and 1 where a step has one micro batch: gradients are partitioned too. Every micro batch's
+// gradients go through staging buffers of one bucket each, are reduce-scattered as soon as a bucket is
+// complete, and only this rank's slices are kept and accumulated. A parameter that fills a bucket alone (an
+// embedding) is reduced from where autograd left its gradient.
 #pragma once
 
 #include <deque>
