@@ -157,6 +157,7 @@ Engine::Parts::Parts(std::shared_ptr<torch::nn::Module> module, const Config& co
   stage = make_zero_stage(
       tensors, collectives,
       {.stage = config.zero.stage,
+       .accumulates_gradients = config.gradient_accumulation_steps > 1,
        .dtype = dtype,
        .gradient_dtype = to_scalar_type(config.gradient_accumulation_dtype.value_or(config.dtype)),
        .device = device,

@@ -107,11 +107,10 @@ void FlatStage::take_gradient(int parameter) {
   const at::Tensor dense = (gradient.is_sparse() ? gradient.to_dense() : gradient).reshape({-1});
   // Asked first, since taking the place makes its gradient an earlier one.
   const bool adds = adds_to_earlier_gradient(parameter);
-  const at::Tensor place = gradient_place(parameter);
   if (adds) {
-    place.add_(dense);
-  } else {
-    place.copy_(dense);
+    gradient_place(parameter).add_(dense);
+  } else if (!adopts_gradient(parameter, dense)) {
+    gradient_place(parameter).copy_(dense);
   }
   gradient.reset();
   for (const int bucket : tracker_.mark_ready(parameter)) reduce_bucket(bucket);

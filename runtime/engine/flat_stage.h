@@ -37,6 +37,11 @@ class FlatStage : public ZeroStage {
   // Where the gradient of `parameter` belongs in this pass, and whether something is there already to add to.
   virtual at::Tensor gradient_place(int parameter) = 0;
   virtual bool adds_to_earlier_gradient(int parameter) const = 0;
+  // Takes a flat gradient as it is, where it need not be copied to its place.
+  virtual bool adopts_gradient(int parameter, const at::Tensor& gradient) {
+    (void)parameter, (void)gradient;
+    return false;
+  }
   // All gradients of the bucket are in place.
   virtual void reduce_bucket(int bucket) = 0;
   virtual void finish_reductions() = 0;

@@ -8,7 +8,14 @@ namespace deepscale {
 
 namespace {
 // One bucket travels while the next one fills; more would only add memory.
-constexpr std::size_t kMaxReductionsInFlight = 2;
+constexpr std::size_t kMaxReductionsInFlight = 1;
+
+// A gradient's memory belongs to the parameter's grad() and to the flat view of it. A third owner is another
+// gradient that autograd still reads: both terms of a sum have the same.
+bool is_read_by_others(const at::Tensor& flat_gradient) {
+  constexpr std::size_t kOwners = 2;
+  return flat_gradient.storage().use_count() > kOwners;
+}
 }  // namespace
 
 GradientPartitionStage::GradientPartitionStage(const ModelTensors& tensors, TensorCollectives& collectives,
@@ -21,35 +28,46 @@ GradientPartitionStage::GradientPartitionStage(const ModelTensors& tensors, Tens
     const auto index = static_cast<std::size_t>(bucket);
     segments_[index].gradient =
         shard_.narrow(0, plan_.buckets()[index].shard_offset, plan_.slice_numel(bucket));
+    if (!is_one_parameter(bucket)) pooled_numel_ = std::max(pooled_numel_, plan_.buckets()[index].numel);
   }
 }
 
-at::Tensor GradientPartitionStage::take_staging(int bucket) {
+bool GradientPartitionStage::is_one_parameter(int bucket) const {
   const PartitionPlan::Bucket& shape = plan_.buckets()[static_cast<std::size_t>(bucket)];
-  if (free_staging_.empty()) {
-    std::int64_t largest = 0;
-    for (const auto& other : plan_.buckets()) largest = std::max(largest, other.numel);
-    free_staging_.push_back(at::empty({largest}, shard_.options()));
-  }
-  at::Tensor buffer = std::move(free_staging_.back());
+  return shape.parameter_count == 1 && shape.padding == 0;
+}
+
+GradientPartitionStage::Staging GradientPartitionStage::take_staging(int bucket) {
+  const PartitionPlan::Bucket& shape = plan_.buckets()[static_cast<std::size_t>(bucket)];
+  if (is_one_parameter(bucket)) return {at::empty({shape.numel}, shard_.options())};
+  if (free_staging_.empty()) free_staging_.push_back(at::empty({pooled_numel_}, shard_.options()));
+  Staging staging{std::move(free_staging_.back()), /*is_pooled=*/true};
   free_staging_.pop_back();
-  buffer.narrow(0, shape.numel - shape.padding, shape.padding).zero_();
-  return buffer;
+  staging.values.narrow(0, shape.numel - shape.padding, shape.padding).zero_();
+  return staging;
+}
+
+bool GradientPartitionStage::adopts_gradient(int parameter, const at::Tensor& gradient) {
+  const int bucket = plan_.parameters()[static_cast<std::size_t>(parameter)].bucket;
+  const bool fits =
+      is_one_parameter(bucket) && gradient.dtype() == shard_.dtype() && gradient.device() == shard_.device();
+  if (!fits || is_read_by_others(gradient)) return false;
+  staging_[static_cast<std::size_t>(bucket)] = {gradient};
+  return true;
 }
 
 at::Tensor GradientPartitionStage::gradient_place(int parameter) {
   const PartitionPlan::Parameter& placed = plan_.parameters()[static_cast<std::size_t>(parameter)];
-  at::Tensor& staging = staging_[static_cast<std::size_t>(placed.bucket)];
-  if (!staging.defined()) staging = take_staging(placed.bucket);
+  Staging& staging = staging_[static_cast<std::size_t>(placed.bucket)];
+  if (!staging.values.defined()) staging = take_staging(placed.bucket);
   const std::int64_t bucket_offset = plan_.buckets()[static_cast<std::size_t>(placed.bucket)].offset;
-  return staging.narrow(0, placed.offset - bucket_offset, placed.numel);
+  return staging.values.narrow(0, placed.offset - bucket_offset, placed.numel);
 }
 
 void GradientPartitionStage::reduce_bucket(int bucket) {
   const auto index = static_cast<std::size_t>(bucket);
-  at::Tensor staging = std::move(staging_[index]);
-  staging_[index].reset();
-  const at::Tensor whole = staging.narrow(0, 0, plan_.buckets()[index].numel);
+  Staging staging = std::exchange(staging_[index], {});
+  const at::Tensor whole = staging.values.narrow(0, 0, plan_.buckets()[index].numel);
   const std::int64_t slice = plan_.slice_numel(bucket);
   // Later micro batches reduce within the staging buffer and are added from there.
   const at::Tensor reduced =
@@ -66,7 +84,7 @@ void GradientPartitionStage::finish_oldest_reduction() {
   oldest.work.wait();
   if (!is_first_micro_batch_)
     segments_[static_cast<std::size_t>(oldest.bucket)].gradient.add_(oldest.reduced);
-  free_staging_.push_back(std::move(oldest.staging));
+  if (oldest.staging.is_pooled) free_staging_.push_back(std::move(oldest.staging.values));
   in_flight_.pop_front();
 }
 

@@ -3,6 +3,8 @@
 #include <ATen/record_function.h>
 #include <torch/torch.h>
 
+#include <algorithm>
+
 namespace deepscale {
 
 struct ParameterGatherer::Unit {
@@ -42,7 +44,7 @@ void ParameterGatherer::start() {
 
 void ParameterGatherer::refresh() {
   const std::lock_guard lock(mutex_);
-  for (const int index : schedule_->release_all()) release(units_[static_cast<std::size_t>(index)]);
+  for (const int index : schedule_->live_unheld()) gather(units_[static_cast<std::size_t>(index)]);
   gather_persistent();
 }
 
@@ -69,6 +71,7 @@ void ParameterGatherer::begin_use_locked(int index) {
   try {
     for (const int released : decision.release) release(units_[static_cast<std::size_t>(released)]);
     for (const int gathered : decision.gather) gather(units_[static_cast<std::size_t>(gathered)]);
+    spares_.clear();
     wait(used);
   } catch (const std::exception&) {
     if (!failure_) failure_ = std::current_exception();
@@ -111,8 +114,19 @@ void ParameterGatherer::write_back(Unit& unit) {
 }
 
 void ParameterGatherer::gather(Unit& unit) {
-  if (!unit.whole.defined()) unit.whole = at::empty({unit.numel}, unit.options.shard.options());
+  if (!unit.whole.defined()) unit.whole = take_memory(unit);
   unit.arriving.emplace(collectives_.all_gather(unit.options.shard, unit.whole));
+}
+
+// Of a unit that was just released, where one is as large: in a model of equal layers mostly so.
+at::Tensor ParameterGatherer::take_memory(const Unit& unit) {
+  const auto spare = std::find_if(spares_.begin(), spares_.end(), [&](const at::Tensor& memory) {
+    return memory.numel() == unit.numel && memory.dtype() == unit.options.shard.dtype();
+  });
+  if (spare == spares_.end()) return at::empty({unit.numel}, unit.options.shard.options());
+  at::Tensor memory = std::move(*spare);
+  spares_.erase(spare);
+  return memory;
 }
 
 void ParameterGatherer::wait(Unit& unit) {
@@ -136,7 +150,7 @@ void ParameterGatherer::attach(Unit& unit) {
 
 void ParameterGatherer::release(Unit& unit) {
   unit.arriving.reset();
-  unit.whole.reset();
+  spares_.push_back(std::exchange(unit.whole, {}));
   attach(unit);
 }
 

@@ -50,7 +50,7 @@ class ParameterGatherer final : public ShardOwner {
   void add_unit(UnitOptions options);
   // Operators gather from now on. Collective where units are persistent.
   void start();
-  // The shards have changed: nothing gathered is valid any more. Collective where units are persistent.
+  // The shards have changed: what is gathered is gathered again, where it is. Collective.
   void refresh();
   void rethrow_failure();
 
@@ -73,11 +73,13 @@ class ParameterGatherer final : public ShardOwner {
   void wait(Unit& unit);
   void release(Unit& unit);
   void attach(Unit& unit);
+  at::Tensor take_memory(const Unit& unit);
 
   TensorCollectives& collectives_;
   const GatherLimits limits_;
   std::deque<Unit> units_;                  // a deque: storages point to its elements
   std::optional<GatherSchedule> schedule_;  // never asked about what is persistent
+  std::vector<at::Tensor> spares_;          // memory of what one use released, for what it gathers
   std::exception_ptr failure_;
   mutable std::mutex mutex_;
 };

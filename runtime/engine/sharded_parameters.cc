@@ -20,8 +20,7 @@ ParameterGroups partition_groups(const std::vector<std::string>& names,
   }
   const std::int64_t total = std::accumulate(numels.begin(), numels.end(), std::int64_t{0});
   ParameterGroups result;
-  result.groups =
-      group_by_module(in_order(names, large), in_order(numels, large), default_bucket_numel(total));
+  result.groups = group_by_module(in_order(names, large), in_order(numels, large), default_unit_numel(total));
   // Backward produces gradients in about the reverse order of registration.
   std::reverse(large.begin(), large.end());
   std::reverse(result.groups.begin(), result.groups.end());

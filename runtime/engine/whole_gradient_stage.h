@@ -41,7 +41,8 @@ class DataParallelStage : public WholeGradientStage {
   TensorWork start_reduction(int bucket) override;
 };
 
-// Stage 1: optimizer state is partitioned; each rank gets the reduced gradient of its slices.
+// Stage 1 with several micro batches: optimizer state is partitioned; each rank gets the reduced gradient of
+// its slices.
 class OptimizerPartitionStage : public WholeGradientStage {
  public:
   OptimizerPartitionStage(const ModelTensors& tensors, TensorCollectives& collectives,

@@ -18,11 +18,12 @@ namespace {
 
 // Buckets are at most reduce_bucket_size, and small enough that the first ones travel while autograd still
 // works: DeepSpeed's default of 5e8 elements would put most models into one bucket, with no overlap and no
-// saving at stage 2.
-std::int64_t choose_bucket_numel(const ModelTensors& tensors, std::int64_t requested) {
+// saving at stage 2. At stage 3 a bucket is what one gather brings.
+std::int64_t choose_bucket_numel(const ModelTensors& tensors, const ZeroStageOptions& options) {
   const std::vector<std::int64_t> numels = numels_of(tensors.trainable);
-  return std::min(requested,
-                  default_bucket_numel(std::accumulate(numels.begin(), numels.end(), std::int64_t{0})));
+  const std::int64_t total = std::accumulate(numels.begin(), numels.end(), std::int64_t{0});
+  return std::min(options.bucket_numel,
+                  options.stage == 3 ? default_unit_numel(total) : default_bucket_numel(total));
 }
 
 void take_fixed_tensors(const ModelTensors& tensors, TensorCollectives& collectives,
@@ -47,12 +48,15 @@ std::unique_ptr<ZeroStage> make_zero_stage(const ModelTensors& tensors, TensorCo
   take_fixed_tensors(tensors, collectives, options);
   if (collectives.size() == 1) return std::make_unique<SingleProcessStage>(tensors, options);
   ZeroStageOptions sized = options;
-  sized.bucket_numel = choose_bucket_numel(tensors, options.bucket_numel);
+  sized.bucket_numel = choose_bucket_numel(tensors, options);
   switch (options.stage) {
     case 0:
       return std::make_unique<DataParallelStage>(tensors, collectives, sized);
     case 1:
-      return std::make_unique<OptimizerPartitionStage>(tensors, collectives, sized);
+      // Whole gradients save reductions in the earlier micro batches, and nothing where there are none.
+      if (options.accumulates_gradients)
+        return std::make_unique<OptimizerPartitionStage>(tensors, collectives, sized);
+      [[fallthrough]];
     case 2:
     case 3:
       return std::make_unique<GradientPartitionStage>(tensors, collectives, sized);

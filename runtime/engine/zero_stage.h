@@ -8,8 +8,8 @@
 //   stage                  parameters   gradients           optimizer runs on
 //   single process         the module's the module's        every parameter
 //   0 (data parallel)      arena        arena, all-reduced  the whole arena, on every rank
-//   1                      arena        arena, reduced      this rank's slice of every bucket
-//   2                      arena        this rank's slices  this rank's slice of every bucket
+//   1, accumulating        arena        arena, reduced      this rank's slice of every bucket
+//   1 otherwise, 2         arena        this rank's slices  this rank's slice of every bucket
 //   3                      sharded      this rank's slices  this rank's slice of every bucket
 #pragma once
 
@@ -66,6 +66,7 @@ class ZeroStage {
 
 struct ZeroStageOptions {
   int stage = 0;
+  bool accumulates_gradients = true;           // over several micro batches
   at::ScalarType dtype = at::kFloat;           // of parameters and computation
   at::ScalarType gradient_dtype = at::kFloat;  // of accumulated gradients
   c10::Device device = c10::Device(c10::kCPU);

@@ -9,6 +9,31 @@
 #include "comm/base/error.h"
 
 namespace deepscale {
+namespace {
+
+// hidden * weight^T. A weight that is an embedding too has two gradients, which autograd adds in place where
+// the first is not a view, as at::linear's is: that saves a third one of a whole vocabulary.
+struct TiedScores : torch::autograd::Function<TiedScores> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& hidden,
+                            const at::Tensor& weight) {
+    context->save_for_backward({hidden, weight});
+    return at::linear(hidden, weight);
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& gradients) {
+    const auto saved = context->get_saved_variables();
+    const at::Tensor &hidden = saved[0], &weight = saved[1], &scores = gradients[0];
+    at::Tensor of_hidden, of_weight;
+    if (context->needs_input_grad(0)) of_hidden = at::matmul(scores, weight);
+    if (context->needs_input_grad(1)) {
+      const at::Tensor rows = scores.reshape({-1, scores.size(-1)});
+      of_weight = at::mm(rows.t(), hidden.reshape({-1, hidden.size(-1)}));
+    }
+    return {of_hidden, of_weight};
+  }
+};
+
+}  // namespace
 
 Linear::Linear(const Options& options) : options_(options) {
   const auto [inputs, outputs] = std::pair(options.inputs, options.outputs);
@@ -114,7 +139,7 @@ at::Tensor Embedding::forward(const at::Tensor& indices) {
 }
 
 at::Tensor Embedding::scores(const at::Tensor& hidden) {
-  return at::linear(hidden, weight);
+  return TiedScores::apply(hidden, weight);
 }
 
 LayerNorm::LayerNorm(std::int64_t size, double epsilon) : epsilon_(epsilon) {

@@ -95,14 +95,12 @@ void GatherSchedule::set_live(int unit, bool is_live) {
   live_numel_ += is_live ? at(unit).numel : -at(unit).numel;
 }
 
-std::vector<int> GatherSchedule::release_all() {
-  std::vector<int> released;
+std::vector<int> GatherSchedule::live_unheld() const {
+  std::vector<int> units;
   for (int unit = 0; unit < static_cast<int>(units_.size()); ++unit) {
-    if (!is_live(unit) || is_held(unit)) continue;
-    released.push_back(unit);
-    set_live(unit, false);
+    if (is_live(unit) && !is_held(unit)) units.push_back(unit);
   }
-  return released;
+  return units;
 }
 
 }  // namespace deepscale

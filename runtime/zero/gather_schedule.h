@@ -48,8 +48,8 @@ class GatherSchedule {
   bool is_held(int unit) const { return units_[static_cast<std::size_t>(unit)].holds > 0; }
   std::int64_t live_numel() const { return live_numel_; }
 
-  // All live units that nobody holds; they are not live any more. What was learnt stays.
-  std::vector<int> release_all();
+  // All live units that nobody holds.
+  std::vector<int> live_unheld() const;
 
  private:
   struct Unit {

@@ -10,6 +10,7 @@
 namespace deepscale {
 namespace {
 
+constexpr std::int64_t kSmallBucketNumel = 1 << 20;
 // Leaves room for the padding of the last bucket, so that no sum below can overflow.
 constexpr std::int64_t kMaxArenaNumel = std::numeric_limits<std::int64_t>::max() / 4;
 
@@ -44,9 +45,13 @@ void check_numel(std::int64_t numel, std::size_t parameter, std::int64_t arena_n
 }  // namespace
 
 std::int64_t default_bucket_numel(std::int64_t model_numel) {
-  constexpr std::int64_t kBucketsPerModel = 8;
-  constexpr std::int64_t kSmallBucketNumel = 1 << 20;
+  constexpr std::int64_t kBucketsPerModel = 32;
   return std::max(model_numel / kBucketsPerModel, kSmallBucketNumel);
+}
+
+std::int64_t default_unit_numel(std::int64_t model_numel) {
+  constexpr std::int64_t kUnitsPerModel = 8;
+  return std::max(model_numel / kUnitsPerModel, kSmallBucketNumel);
 }
 
 PartitionPlan::PartitionPlan(const std::vector<std::int64_t>& parameter_numels,

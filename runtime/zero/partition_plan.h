@@ -18,9 +18,11 @@
 
 namespace deepscale {
 
-// For a model of so many elements: an eighth of them, or 2^20 where that is more. So the first buckets travel
-// while autograd still works, and a bucket is a small part of the model.
+// For a model of so many elements: a 32nd of them, or 2^20 where that is more. So the first buckets travel
+// while autograd still works, and those that wait are a small part of the model.
 std::int64_t default_bucket_numel(std::int64_t model_numel);
+// What stage 3 gathers at once, at most: an eighth, or 2^20.
+std::int64_t default_unit_numel(std::int64_t model_numel);
 
 struct PartitionOptions {
   int world_size = 1;

@@ -207,17 +207,21 @@ struct MemoryCase {
   int stage;
   int world_size;
   DType dtype;
+  std::int64_t accumulation = 1;
 };
 
 class Memory : public ::testing::TestWithParam<MemoryCase> {};
 
 // "ZeRO", section 5: optimizer state is K bytes a parameter, gradients and parameters are the size of their
-// dtype; stage 1 divides the state by the world size, stage 2 the gradients too.
+// dtype; stage 1 divides the state by the world size, stage 2 the gradients too, and stage 1 where a step has
+// one micro batch.
 TEST_P(Memory, FollowsTheFormula) {
-  const auto [stage, world_size, dtype] = GetParam();
+  const auto [stage, world_size, dtype, accumulation] = GetParam();
   Config config = adamw_config(stage);
+  config.gradient_accumulation_steps = accumulation;
   config.dtype = dtype;
   const bool half = dtype != DType::kFloat32;
+  const bool divides_gradients = stage >= 2 || (stage == 1 && accumulation == 1);
   run_ranks(world_size, [&, stage = stage, world_size = world_size](
                             int, const std::shared_ptr<Communicator>& communicator) {
     const torch::nn::Sequential model = large_model();
@@ -231,7 +235,7 @@ TEST_P(Memory, FollowsTheFormula) {
       numel += static_cast<double>(parameter.numel());
     ASSERT_GT(numel, 2e6);
     const double state = numel * (half ? 12 : 8) / (stage >= 1 ? world_size : 1);
-    const double gradients = numel * (half ? 2 : 4) / (stage >= 2 ? world_size : 1);
+    const double gradients = numel * (half ? 2 : 4) / (divides_gradients ? world_size : 1);
     const double parameters = numel * (half ? 2 : 4);
     EXPECT_NEAR(static_cast<double>(report.optimizer_state), state, 0.02 * state);
     EXPECT_NEAR(static_cast<double>(report.gradients), gradients, 0.02 * gradients);
@@ -244,7 +248,10 @@ std::vector<MemoryCase> memory_cases() {
   for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
     cases.push_back({0, 1, dtype});
     for (const int stage : {0, 1, 2}) {
-      for (const int world_size : {2, 4}) cases.push_back({stage, world_size, dtype});
+      for (const int world_size : {2, 4}) {
+        for (const std::int64_t accumulation : {1, 2})
+          cases.push_back({stage, world_size, dtype, accumulation});
+      }
     }
   }
   return cases;
@@ -252,8 +259,10 @@ std::vector<MemoryCase> memory_cases() {
 
 INSTANTIATE_TEST_SUITE_P(Engine, Memory, ::testing::ValuesIn(memory_cases()),
                          [](const ::testing::TestParamInfo<MemoryCase>& info) {
-                           return fmt::format("Stage{}World{}{}", info.param.stage, info.param.world_size,
-                                              info.param.dtype == DType::kFloat32 ? "Fp32" : "Bf16");
+                           return fmt::format("Stage{}World{}{}Accumulation{}", info.param.stage,
+                                              info.param.world_size,
+                                              info.param.dtype == DType::kFloat32 ? "Fp32" : "Bf16",
+                                              info.param.accumulation);
                          });
 
 // --- forward

@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "comm/base/error.h"
+#include "runtime/models/layers.h"
 #include "runtime/models/next_token_loss.h"
 #include "runtime/models/pretrained.h"
 #include "tests/refusal.h"
@@ -27,6 +28,29 @@ std::shared_ptr<LanguageModel> load(const fs::path& folder, at::ScalarType dtype
   auto model = language_model_from_pretrained(folder, {.dtype = dtype});
   model->eval();
   return model;
+}
+
+TEST(TiedEmbedding, GradientsAreThoseOfALinearLayer) {
+  torch::manual_seed(3);
+  const at::Tensor values = at::randn({7, 4}), input = at::randn({2, 3, 4}), indices = at::tensor({6, 1, 1});
+  const auto gradients = [&](const auto& scores_of, bool is_frozen) {
+    Embedding embedding(7, 4);
+    embedding.weight.set_data(values.clone());
+    embedding.weight.set_requires_grad(!is_frozen);
+    const at::Tensor hidden = input.clone().set_requires_grad(true);
+    (scores_of(embedding, hidden).square().sum() + 3 * embedding.forward(indices).sum() + hidden.sum())
+        .backward();
+    return std::pair(hidden.grad(), embedding.weight.grad());
+  };
+  for (const bool is_frozen : {false, true}) {
+    const auto ours =
+        gradients([](auto& tied, const auto& hidden) { return tied.scores(hidden); }, is_frozen);
+    const auto expected =
+        gradients([](auto& tied, const auto& hidden) { return at::linear(hidden, tied.weight); }, is_frozen);
+    EXPECT_TRUE(at::allclose(ours.first, expected.first));
+    EXPECT_EQ(ours.second.defined(), !is_frozen);
+    EXPECT_TRUE(is_frozen || at::allclose(ours.second, expected.second));
+  }
 }
 
 class Language : public ::testing::TestWithParam<const char*> {

@@ -133,6 +133,45 @@ TEST_P(Stages, SparseGradientsCountAsDenseOnes) {
   }
 }
 
+// --- shared gradients
+// ----------------------------------------------------------------------------------------------
+
+// Each parameter fills a bucket alone. Autograd hands the same memory to `plain` as its gradient and to what
+// comes before the sum with `curved`, which it reaches later.
+struct SumImpl : torch::nn::Module {
+  SumImpl() {
+    curved = register_parameter("curved", torch::linspace(-1, 1, 128));
+    plain = register_parameter("plain", torch::linspace(0, 1, 128).view({4, 32}));
+  }
+  torch::Tensor forward(const torch::Tensor& x) {
+    const torch::Tensor bent = curved.tanh();
+    return ((bent + plain.view({-1})) * x).sum();
+  }
+  torch::Tensor curved, plain;
+};
+TORCH_MODULE(Sum);
+
+TEST_P(Stages, AGradientThatAutogradStillReadsIsLeftAlone) {
+  constexpr int kMicroSteps = 4;
+  const auto input = [](int rank, int micro_step) {
+    return torch::linspace(1, 2 + rank, 128) * (1 + micro_step);
+  };
+  const Sum reference;
+  torch::Tensor mean = torch::zeros({128});
+  for (int k = 0; k < kMicroSteps; ++k) mean += (input(0, k) + input(1, k)) / (2 * kMicroSteps);
+  const torch::Tensor curved = reference->curved.detach();
+  const torch::Tensor expected = curved - 0.1 * mean * (1 - curved.tanh().square());
+  run_ranks(2, [&](int rank, const std::shared_ptr<Communicator>& communicator) {
+    const Sum model;
+    const auto engine = initialize(model, sgd_config(GetParam(), kMicroSteps), rank_options(communicator));
+    for (int k = 0; k < kMicroSteps; ++k) {
+      engine->backward(engine->forward(input(rank, k)));
+      engine->step();
+    }
+    EXPECT_TRUE(torch::allclose(model->curved, expected, 1e-5, 1e-6));
+  });
+}
+
 // --- failures
 // ------------------------------------------------------------------------------------------------------
 
