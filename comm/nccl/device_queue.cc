@@ -60,6 +60,7 @@ DeviceQueue::~DeviceQueue() {
 }
 
 Work DeviceQueue::submit(const MessageHeader& header, Stream after, Calls calls) {
+  if (group_is_open_) return submit_message(header, after, std::move(calls));
   const auto operation =
       std::make_shared<DeviceOperation>(shared_from_this(), header, Deadline::after(options_.timeout));
   try {
@@ -108,7 +109,22 @@ void DeviceQueue::start_messages() {
   }
 }
 
+void DeviceQueue::open_group() {
+  start_messages();
+  const std::lock_guard lock(call_mutex_);
+  group_is_open_ = true;
+}
+
+void DeviceQueue::close_group() {
+  {
+    const std::lock_guard lock(call_mutex_);
+    group_is_open_ = false;
+  }
+  start_messages();
+}
+
 void DeviceQueue::start_messages_locked() {
+  if (group_is_open_) return;
   const std::vector<Message> messages = std::exchange(messages_, {});
   has_messages_ = false;
   if (messages.empty() || has_failed_) return;

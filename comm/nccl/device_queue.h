@@ -5,11 +5,13 @@
 //   submit_message()  keeps a send or receive back for the ones that follow, since two ranks that send to
 //                     each other first would wait for ever: NCCL runs a group of them at once. They start
 //                     with the next operation, with a wait, or after a millisecond
+//   open_group()      from here to close_group() submit() keeps its operations back, which then start as one
+//                     group: NCCL gives them to the GPU together
 //   the watcher       ends everything when NCCL reports an error, a deadline passes, or a peer gave up
 //
 // The first failure aborts the NCCL communicator, which ends what waits on the GPU, and is the error of
-// everything in flight and everything later. submit() and submit_message() belong to one thread at a time,
-// the rest to any. submit() blocks while NCCL connects the ranks, in the first operations, at most until the
+// everything in flight and everything later. What submits and groups belongs to one thread at a time, the
+// rest to any. submit() blocks while NCCL connects the ranks, in the first operations, at most until the
 // timeout. A queue lives as long as the last Work that came from it; close() ends its operations.
 #pragma once
 
@@ -59,6 +61,8 @@ class DeviceQueue : public std::enable_shared_from_this<DeviceQueue> {
   Work submit(const MessageHeader& header, Stream after, Calls calls);
   Work submit_message(const MessageHeader& header, Stream after, Calls calls);
   void start_messages();
+  void open_group();
+  void close_group();
 
   void fail(const Error& cause);
   // Fails what is in flight, and leaves the other ranks: in order where nothing failed.
@@ -98,6 +102,7 @@ class DeviceQueue : public std::enable_shared_from_this<DeviceQueue> {
   Comm comm_ = nullptr;
   std::vector<Message> messages_;
   std::atomic<bool> has_messages_{false};
+  bool group_is_open_ = false;  // not split, whoever wants to start messages: the ranks have to group alike
 
   std::mutex state_mutex_;
   std::condition_variable changed_;

@@ -127,6 +127,10 @@ class NcclCommunicator final : public Communicator {
     queue_->fail(Error(ErrorCode::kAborted, "aborted: " + reason));
   }
 
+ protected:
+  void begin_group() override { queue_->open_group(); }
+  void end_group() override { queue_->close_group(); }
+
  private:
   Work on_host(Work work) { return Work(std::make_shared<HostOperation>(std::move(work), queue_)); }
   // `header` says what `buffer` does not.

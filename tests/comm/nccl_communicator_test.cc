@@ -186,6 +186,23 @@ TEST(NcclCommunicator, IsSplitAndTakesManyBuffersAtOnce) {
   EXPECT_EQ(fake::live_communicators(), 0);
 }
 
+// So many that the time after which messages go by themselves passes meanwhile.
+TEST(NcclCommunicator, ManyBuffersAreOneGroupOfNccl) {
+  constexpr std::size_t kBuffers = 20'000;
+  fake::largest_group();
+  World().run_good(2, [](Communicator& ranks) {
+    std::vector<std::vector<float>> values(kBuffers, std::vector<float>(3, 1.0f));
+    std::vector<Buffer> buffers;
+    for (auto& each : values) buffers.push_back(device_buffer(each));
+    ranks.all_reduce_each(buffers, ReduceOp::kSum).wait();
+    for (const auto& each : values) EXPECT_EQ(each, std::vector<float>(3, 2.0f));
+    std::vector<float> alone(1, 1.0f);
+    ranks.all_reduce(device_buffer(alone), ReduceOp::kSum).wait();
+    EXPECT_EQ(alone[0], 2.0f);
+  });
+  EXPECT_EQ(fake::largest_group(), kBuffers);
+}
+
 TEST(NcclCommunicator, AnOperationWaitsForTheStreamOfItsBufferAndAStreamForIt) {
   World().run_good(2, [](Communicator& ranks) {
     const int device = ranks.rank();
