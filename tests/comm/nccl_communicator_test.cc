@@ -266,6 +266,19 @@ TEST(NcclCommunicator, TwoRanksMaySendToEachOtherFirst) {
   });
 }
 
+// A send that started by itself after a while would hold up the receive behind it for ever.
+TEST(NcclCommunicator, TheReceiveMayFollowTheSendsOfBothRanksLate) {
+  World().run_good(2, [](Communicator& ranks) {
+    std::vector<float> sent(5, static_cast<float>(ranks.rank())), received(5);
+    const int peer = 1 - ranks.rank();
+    Work sending = ranks.send(device_buffer(sent), peer);
+    for (int i = 0; i < 300; ++i) ranks.barrier().wait();
+    ranks.receive(device_buffer(received), peer).wait();
+    sending.wait();
+    EXPECT_EQ(received[4], static_cast<float>(peer));
+  });
+}
+
 TEST(NcclCommunicator, AMessageThatNobodyWaitsForGoesAllTheSame) {
   std::promise<void> arrived;
   World().run_good(2, [&](Communicator& ranks) {
