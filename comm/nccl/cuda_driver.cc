@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <cstdint>
 #include <optional>
 
 #include "comm/base/error.h"
@@ -49,6 +50,10 @@ DriverApi::DriverApi(const std::string& library_name) : library(load_driver(libr
   find(library, "cuEventDestroy_v2", event_destroy);
   find(library, "cuEventRecord", event_record);
   find(library, "cuEventQuery", event_query);
+  find(library, "cuMemAlloc_v2", memory_allocate);
+  find(library, "cuMemFree_v2", memory_free);
+  find(library, "cuMemcpy", memory_copy);
+  find(library, "cuStreamSynchronize", stream_synchronize);
 }
 
 void DriverApi::check(int result, const char* call) const {
@@ -117,6 +122,29 @@ Stream::Stream(std::shared_ptr<const Device> device) : device_(std::move(device)
 
 Stream::~Stream() {
   device_->api().stream_destroy(stream_);
+}
+
+Memory::Memory(std::shared_ptr<const Device> device, std::size_t bytes) : device_(std::move(device)) {
+  const Device::Current current(*device_);
+  device_->api().check(device_->api().memory_allocate(&address_, bytes), "cuMemAlloc");
+}
+
+Memory::~Memory() {
+  try {
+    const Device::Current current(*device_);
+    device_->api().memory_free(address_);
+  } catch (const Error&) {
+    // The GPU has failed, and with it went the memory.
+  }
+}
+
+void copy(const Device& device, void* to, const void* from, std::size_t bytes) {
+  const Device::Current current(device);
+  const auto address = [](const void* place) {
+    return static_cast<unsigned long long>(reinterpret_cast<std::uintptr_t>(place));
+  };
+  device.api().check(device.api().memory_copy(address(to), address(from), bytes), "cuMemcpy");
+  device.api().check(device.api().stream_synchronize(nullptr), "cuStreamSynchronize");
 }
 
 }  // namespace deepscale::cuda

@@ -2,8 +2,8 @@
 // time: so this builds without the CUDA toolkit, and a machine without a GPU gets an Error.
 //
 // Streams are those of the CUDA runtime too (a cudaStream_t is a CUstream), in the device's primary context.
-// Any thread may call anything here; nothing blocks. Every call that the driver refuses is Error(kSystem)
-// with its reason.
+// Any thread may call anything here; nothing blocks but copy(). Every call that the driver refuses is
+// Error(kSystem) with its reason.
 #pragma once
 
 #include <array>
@@ -42,6 +42,10 @@ struct DriverApi {
   int (*event_destroy)(EventHandle event);
   int (*event_record)(EventHandle event, StreamHandle stream);
   int (*event_query)(EventHandle event);
+  int (*memory_allocate)(unsigned long long* address, std::size_t bytes);
+  int (*memory_free)(unsigned long long address);
+  int (*memory_copy)(unsigned long long to, unsigned long long from, std::size_t bytes);
+  int (*stream_synchronize)(StreamHandle stream);
 
   // Throws unless `result` is 0; `call` is the name of the function.
   void check(int result, const char* call) const;
@@ -111,5 +115,23 @@ class Stream {
   const std::shared_ptr<const Device> device_;
   StreamHandle stream_ = nullptr;
 };
+
+// Memory of the GPU.
+class Memory {
+ public:
+  Memory(std::shared_ptr<const Device> device, std::size_t bytes);
+  ~Memory();
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+
+  std::byte* data() const { return reinterpret_cast<std::byte*>(address_); }
+
+ private:
+  const std::shared_ptr<const Device> device_;
+  unsigned long long address_ = 0;
+};
+
+// Between any two places in memory of the GPU and of the host; blocks until done.
+void copy(const Device& device, void* to, const void* from, std::size_t bytes);
 
 }  // namespace deepscale::cuda

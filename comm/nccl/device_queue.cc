@@ -60,12 +60,13 @@ DeviceQueue::~DeviceQueue() {
 }
 
 Work DeviceQueue::submit(const MessageHeader& header, Stream after, Calls calls) {
+  if (group_is_open_) return keep_back(header, after, {}, std::move(calls));
   const auto operation =
       std::make_shared<DeviceOperation>(shared_from_this(), header, Deadline::after(options_.timeout));
   try {
     operation->begin_.record(after);
     const std::lock_guard lock(call_mutex_);
-    start_messages_locked();
+    start_kept_back();
     start(operation, calls);
   } catch (const Error& error) {
     fail(error);
@@ -74,14 +75,18 @@ Work DeviceQueue::submit(const MessageHeader& header, Stream after, Calls calls)
   return Work(operation);
 }
 
-Work DeviceQueue::submit_message(const MessageHeader& header, Stream after, Calls calls) {
+Work DeviceQueue::submit_message(const MessageHeader& header, Stream after, const Route& route, Calls calls) {
+  return keep_back(header, after, route, std::move(calls));
+}
+
+Work DeviceQueue::keep_back(const MessageHeader& header, Stream after, const Route& route, Calls calls) {
   const auto operation =
       std::make_shared<DeviceOperation>(shared_from_this(), header, Deadline::after(options_.timeout));
   try {
     operation->begin_.record(after);
     const std::lock_guard lock(call_mutex_);
-    messages_.push_back({operation, std::move(calls)});
-    has_messages_ = true;
+    kept_back_.push_back({operation, std::move(calls), route});
+    watches_messages_ = true;
   } catch (const Error& error) {
     fail(error);
   }
@@ -99,31 +104,49 @@ void DeviceQueue::start(const std::shared_ptr<DeviceOperation>& operation, const
 }
 
 void DeviceQueue::start_messages() {
-  if (!has_messages_) return;
+  if (!watches_messages_) return;
   try {
     const std::lock_guard lock(call_mutex_);
-    start_messages_locked();
+    if (!group_is_open_) start_kept_back();
   } catch (const Error& error) {
     fail(error);
   }
 }
 
-void DeviceQueue::start_messages_locked() {
-  const std::vector<Message> messages = std::exchange(messages_, {});
-  has_messages_ = false;
-  if (messages.empty() || has_failed_) return;
+void DeviceQueue::open_group() {
+  start_messages();
+  const std::lock_guard lock(call_mutex_);
+  group_is_open_ = true;
+}
+
+void DeviceQueue::close_group() {
+  {
+    const std::lock_guard lock(call_mutex_);
+    group_is_open_ = false;
+  }
+  start_messages();
+}
+
+// With call_mutex_, as start_as_group().
+void DeviceQueue::start_kept_back() {
+  start_as_group(std::exchange(kept_back_, {}));
+}
+
+void DeviceQueue::start_as_group(const std::vector<KeptBack>& operations) {
+  if (operations.empty() || has_failed_) return;
   const cuda::Device::Current current(*options_.device);
-  for (const Message& message : messages) message.operation->begin_.hold_back(stream_.handle());
+  for (const KeptBack& each : operations) each.operation->begin_.hold_back(stream_.handle());
   const Api& api = *options_.api;
   Result result = api.group_start();
-  for (const Message& message : messages) {
-    if (!is_error(result)) result = message.calls(api, comm_, stream_.handle());
+  for (const KeptBack& each : operations) {
+    if (!is_error(result)) result = each.calls(api, comm_, stream_.handle());
   }
   const Result ended = api.group_end();
-  settle(is_error(result) ? result : ended, messages.front().operation->deadline_);
-  for (const Message& message : messages) {
-    message.operation->end_.record(stream_.handle());
-    message.operation->is_started_ = true;
+  settle(is_error(result) ? result : ended, operations.front().operation->deadline_);
+  for (const KeptBack& each : operations) {
+    each.operation->end_.record(stream_.handle());
+    each.operation->is_started_ = true;
+    if (each.route.peer >= 0) untold_.push_back(each);
   }
 }
 
@@ -213,7 +236,8 @@ void DeviceQueue::fail(const Error& cause) {
   }
   {
     const std::lock_guard lock(call_mutex_);
-    messages_.clear();
+    kept_back_.clear();
+    untold_.clear();
     abort_comm();
   }
   if (options_.on_failure) options_.on_failure(cause);
@@ -276,7 +300,7 @@ void DeviceQueue::watch() {
       changed_.wait(lock);
       continue;
     }
-    changed_.wait_for(lock, has_messages_ ? kMessagePeriod : kWatchPeriod);
+    changed_.wait_for(lock, watches_messages_ ? kMessagePeriod : kWatchPeriod);
     lock.unlock();
     try {
       look_after_flight();
@@ -293,17 +317,49 @@ void DeviceQueue::look_after_flight() {
   {
     // Whoever is in a call into NCCL looks at errors and deadlines itself.
     const std::unique_lock lock(call_mutex_, std::try_to_lock);
-    if (lock.owns_lock()) {
-      start_messages_locked();
-      throw_asynchronous_error();
-    }
+    if (lock.owns_lock()) throw_asynchronous_error();
   }
+  if (watches_messages_) meet_peers();
   if (const std::optional<Error> late = find_late_operation()) throw *late;
-  if (options_.peer_failure && Clock::now() - asked_peers_ >= kPeerPeriod) {
+  if (options_.board != nullptr && Clock::now() - asked_peers_ >= kPeerPeriod) {
     asked_peers_ = Clock::now();
-    if (const std::optional<std::string> why = options_.peer_failure())
+    if (const std::optional<std::string> why = options_.board->failure())
       throw Error(ErrorCode::kPeerLost, *why);
   }
+}
+
+// A message that has started and not ended waits for its peer, which may keep its end back.
+void DeviceQueue::meet_peers() {
+  std::vector<KeptBack> started;
+  std::vector<KeptBack> waiting;
+  {
+    const std::unique_lock lock(call_mutex_, std::try_to_lock);
+    if (!lock.owns_lock()) return;  // the next time, as in look_after_flight()
+    started = std::exchange(untold_, {});
+    if (!group_is_open_) waiting = kept_back_;
+    watches_messages_ = !kept_back_.empty();
+  }
+  if (options_.board == nullptr) return;
+  for (const auto& [operation, calls, route] : started) {
+    if (!has_ended_well(*operation)) options_.board->tell_started(route, operation->header_.number);
+  }
+  std::set<const DeviceOperation*> wanted;
+  for (const auto& [operation, calls, route] : waiting) {
+    if (options_.board->has_peer_started(route, operation->header_.number)) wanted.insert(operation.get());
+  }
+  if (!wanted.empty()) start_these(wanted);
+}
+
+// Those among them that are still kept back.
+void DeviceQueue::start_these(const std::set<const DeviceOperation*>& wanted) {
+  const std::unique_lock lock(call_mutex_, std::try_to_lock);
+  if (!lock.owns_lock() || group_is_open_) return;
+  const auto first = std::stable_partition(kept_back_.begin(), kept_back_.end(), [&](const KeptBack& each) {
+    return !wanted.contains(each.operation.get());
+  });
+  const std::vector<KeptBack> operations(first, kept_back_.end());
+  kept_back_.erase(first, kept_back_.end());
+  start_as_group(operations);
 }
 
 // Also forgets what has ended.

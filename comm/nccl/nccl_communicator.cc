@@ -2,9 +2,13 @@
 
 #include <fmt/core.h>
 
+#include <map>
+#include <utility>
+
 #include "comm/arguments.h"
 #include "comm/base/error.h"
 #include "comm/nccl/device_queue.h"
+#include "comm/nccl/peer_board.h"
 #include "comm/nccl/rank_device.h"
 
 namespace deepscale {
@@ -20,33 +24,6 @@ bool is_on_device(const Buffer& buffer) {
 std::size_t elements(const Buffer& buffer) {
   return static_cast<std::size_t>(buffer.count);
 }
-
-// Tells the peers through the store that a rank gave up.
-class FailureNotice {
- public:
-  FailureNotice(std::shared_ptr<Store> store, const std::string& name)
-      : store_(std::move(store)), key_(fmt::format("nccl/{}/failure", name)) {}
-
-  void put(const std::string& text) noexcept {
-    try {
-      if (store_ != nullptr) store_->set(key_, text);
-    } catch (const std::exception&) {
-      // The store has gone, and with it the job.
-    }
-  }
-  std::optional<std::string> look() {
-    try {
-      if (store_ == nullptr || !store_->check({key_})) return std::nullopt;
-      return store_->get(key_, Deadline::after(std::chrono::seconds(1)));
-    } catch (const Error& error) {
-      return fmt::format("the store of the job is lost: {}", error.what());
-    }
-  }
-
- private:
-  const std::shared_ptr<Store> store_;
-  const std::string key_;
-};
 
 // An operation on CPU buffers whose failure ends those on the GPU.
 class HostOperation final : public Work::State {
@@ -72,23 +49,20 @@ class NcclCommunicator final : public Communicator {
  public:
   NcclCommunicator(std::shared_ptr<Communicator> host, std::shared_ptr<Store> store, const RankDevice& own,
                    const NcclOptions& options)
-      : host_(std::move(host)),
-        store_(std::move(store)),
-        options_(options),
-        notice_(std::make_shared<FailureNotice>(store_, options.name)) {
-    const int rank = host_->rank();
+      : host_(std::move(host)), store_(std::move(store)), options_(options) {
+    const auto board = std::make_shared<PeerBoard>(store_, options.name, host_->rank());
     queue_ = std::make_shared<DeviceQueue>(DeviceQueue::Options{
         .device = own.device,
         .api = own.api,
-        .rank = rank,
+        .rank = host_->rank(),
         .size = host_->size(),
         .id = exchange_unique_id(*host_, *own.api),
         .timeout = options.timeout,
-        .peer_failure = [notice = notice_] { return notice->look(); },
+        .board = board,
         .on_failure =
-            [notice = notice_, host = host_, rank](const Error& cause) {
+            [board, host = host_](const Error& cause) {
               host->abort(cause.what());
-              notice->put(fmt::format("rank {} gave up: {}", rank, cause.what()));
+              board->tell_failure(cause.what());
             },
     });
   }
@@ -106,13 +80,9 @@ class NcclCommunicator final : public Communicator {
   Work all_to_all(Buffer input, Buffer output) override;
   Work send(Buffer buffer, int destination) override;
   Work receive(Buffer buffer, int source) override;
-  Work barrier() override {
-    queue_->start_messages();
-    return on_host(host_->barrier());
-  }
+  Work barrier() override { return on_host(host_->barrier()); }
   // The members keep their GPUs, so the child has what it needs when the parent has.
   std::unique_ptr<Communicator> split(int color, int key) override {
-    queue_->start_messages();
     ++splits_;
     std::shared_ptr<Communicator> host = host_->split(color, key);
     if (host == nullptr) return nullptr;
@@ -127,6 +97,10 @@ class NcclCommunicator final : public Communicator {
     queue_->fail(Error(ErrorCode::kAborted, "aborted: " + reason));
   }
 
+ protected:
+  void begin_group() override { queue_->open_group(); }
+  void end_group() override { queue_->close_group(); }
+
  private:
   Work on_host(Work work) { return Work(std::make_shared<HostOperation>(std::move(work), queue_)); }
   // `header` says what `buffer` does not.
@@ -137,23 +111,22 @@ class NcclCommunicator final : public Communicator {
     if (buffer.count == 0) calls = [](const Api&, Comm, Stream) { return kSuccess; };
     return queue_->submit(header, buffer.stream, std::move(calls));
   }
-  Work submit_message(const Buffer& buffer, DeviceQueue::Calls calls) {
+  Work submit_message(const Buffer& buffer, const Route& route, DeviceQueue::Calls calls) {
     if (buffer.count == 0) calls = [](const Api&, Comm, Stream) { return kSuccess; };
     const MessageHeader header{.kind = OperationKind::kPointToPoint,
                                .dtype = buffer.dtype,
-                               .number = ++messages_,
+                               .number = ++messages_[{route.peer, route.is_send}],
                                .count = buffer.count};
-    return queue_->submit_message(header, buffer.stream, std::move(calls));
+    return queue_->submit_message(header, buffer.stream, route, std::move(calls));
   }
 
   const std::shared_ptr<Communicator> host_;
   const std::shared_ptr<Store> store_;
   const NcclOptions options_;
   std::uint64_t splits_ = 0;
-  const std::shared_ptr<FailureNotice> notice_;
   std::shared_ptr<DeviceQueue> queue_;
   std::uint64_t collectives_ = 0;
-  std::uint64_t messages_ = 0;
+  std::map<std::pair<int, bool>, std::uint64_t> messages_;  // of each route
 };
 
 Work NcclCommunicator::all_reduce(Buffer buffer, ReduceOp op) {
@@ -221,7 +194,7 @@ Work NcclCommunicator::send(Buffer buffer, int destination) {
   check_buffer(*this, "send", buffer);
   check_peer(*this, "send", destination);
   if (!is_on_device(buffer)) return on_host(host_->send(buffer, destination));
-  return submit_message(buffer, [=](const Api& api, Comm comm, Stream stream) {
+  return submit_message(buffer, {destination, true}, [=](const Api& api, Comm comm, Stream stream) {
     return api.send(buffer.data, elements(buffer), dtype_number(buffer.dtype), destination, comm, stream);
   });
 }
@@ -230,7 +203,7 @@ Work NcclCommunicator::receive(Buffer buffer, int source) {
   check_buffer(*this, "receive", buffer);
   check_peer(*this, "receive", source);
   if (!is_on_device(buffer)) return on_host(host_->receive(buffer, source));
-  return submit_message(buffer, [=](const Api& api, Comm comm, Stream stream) {
+  return submit_message(buffer, {source, false}, [=](const Api& api, Comm comm, Stream stream) {
     return api.receive(buffer.data, elements(buffer), dtype_number(buffer.dtype), source, comm, stream);
   });
 }

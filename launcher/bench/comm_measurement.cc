@@ -178,12 +178,16 @@ std::int64_t CommBench::count_wrong(BenchOperation operation, std::int64_t count
   const int size = communicator_.size();
   if (operation == BenchOperation::kBarrier || (operation == BenchOperation::kSendReceive && size == 1))
     return 0;
-  std::byte* second = memory.data + memory.half_bytes;
-  Pattern(communicator_.rank(), communicator_.rank(), size, spec_.dtype).write(memory.data, 0, count);
-  std::memset(second, 0xff, static_cast<std::size_t>(count) * element);
-  start(operation, {memory.data, count, spec_.dtype}, {second, count, spec_.dtype}).wait();
-  const std::byte* result = is_in_place(operation) ? memory.data : second;
-  std::int64_t wrong = wrong_in(operation, result, count, spec_.dtype, communicator_);
+  std::vector<std::byte> image(static_cast<std::size_t>(count) * element);
+  Pattern(communicator_.rank(), communicator_.rank(), size, spec_.dtype).write(image.data(), 0, count);
+  memory.copy(memory.first(), image.data(), image.size());
+  std::memset(image.data(), 0xff, image.size());
+  memory.copy(memory.second(), image.data(), image.size());
+  start(operation, {memory.first(), count, spec_.dtype, memory.device},
+        {memory.second(), count, spec_.dtype, memory.device})
+      .wait();
+  memory.copy(image.data(), is_in_place(operation) ? memory.first() : memory.second(), image.size());
+  std::int64_t wrong = wrong_in(operation, image.data(), count, spec_.dtype, communicator_);
   communicator_.all_reduce({.data = &wrong, .count = 1, .dtype = DType::kInt64}, ReduceOp::kSum).wait();
   return wrong;
 }
@@ -206,9 +210,10 @@ CommMeasurement CommBench::measure(BenchOperation operation, std::int64_t bytes,
   const auto count = bytes / static_cast<std::int64_t>(size_of(spec_.dtype));
   CommMeasurement result;
   result.wrong = count_wrong(operation, count, memory);
-  std::memset(memory.data, 0, static_cast<std::size_t>(bytes));  // sums of it stay as they are
-  const Buffer first{memory.data, count, spec_.dtype};
-  const Buffer second{memory.data + memory.half_bytes, count, spec_.dtype};
+  const std::vector<std::byte> zeros(static_cast<std::size_t>(bytes));  // sums of them stay as they are
+  memory.copy(memory.first(), zeros.data(), zeros.size());
+  const Buffer first{memory.first(), count, spec_.dtype, memory.device};
+  const Buffer second{memory.second(), count, spec_.dtype, memory.device};
   const int rounds = spec_.iterations.value_or(rounds_for(bytes));
   double seconds = 0;
   if (operation == BenchOperation::kBarrier) {  // in a row, so that no rank has a start
@@ -226,11 +231,10 @@ CommMeasurement CommBench::measure(BenchOperation operation, std::int64_t bytes,
   return result;
 }
 
-double CommBench::copy_bandwidth(int copiers) {
-  const auto bytes = static_cast<std::size_t>(std::clamp<std::int64_t>(spec_.max_bytes, 4 << 10, 64 << 20));
-  std::vector<std::byte> from(bytes, std::byte{1}), to(bytes, std::byte{2});
+double CommBench::copy_bandwidth(int copiers, const BenchMemory& memory) {
+  const std::size_t bytes = std::min<std::size_t>(memory.half_bytes, 64 << 20);
   const double seconds = median_seconds(7, [&] {
-    if (communicator_.rank() < copiers) std::memcpy(to.data(), from.data(), bytes);
+    if (communicator_.rank() < copiers) memory.copy(memory.second(), memory.first(), bytes);
   });
   return static_cast<double>(bytes) / seconds / 1e9;
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "comm/communicator.h"
+#include "launcher/bench/bench_memory.h"
 #include "launcher/bench/comm_bench.h"
 
 namespace deepscale {
@@ -14,12 +15,6 @@ struct CommMeasurement {
   double algorithm_bandwidth = 0;  // GB/s: bytes of the whole tensor by the time
   double bus_bandwidth = 0;        // GB/s: what each rank's link carries at least; nccl-tests' factors
   std::int64_t wrong = 0;          // elements, over all ranks
-};
-
-// What the operations work on; two halves of `half_bytes`, which hold the whole tensor each.
-struct BenchMemory {
-  std::byte* data = nullptr;
-  std::size_t half_bytes = 0;
 };
 
 // The bytes of the whole tensor that come nearest to `bytes` and that all ranks can share evenly.
@@ -32,9 +27,9 @@ class CommBench {
 
   // All ranks call these together. `bytes` come from even_bytes(); the result is the same on rank 0 only.
   CommMeasurement measure(BenchOperation operation, std::int64_t bytes, const BenchMemory& memory);
-  // GB/s of memcpy, of the largest size up to 64 MiB, that each of the first `copiers` ranks reaches at once:
-  // what moving bytes can cost least.
-  double copy_bandwidth(int copiers);
+  // GB/s of copying one half to the other, at most 64 MiB, that each of the first `copiers` ranks reaches at
+  // once: what moving bytes can cost least.
+  double copy_bandwidth(int copiers, const BenchMemory& memory);
 
  private:
   Work start(BenchOperation operation, const Buffer& first, const Buffer& second);

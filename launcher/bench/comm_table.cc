@@ -47,21 +47,25 @@ const char* bench_operation_name(BenchOperation operation) {
 }
 
 std::string header_text(const CommBenchHeader& header) {
-  return fmt::format(
-      "# backend {}, {} ranks; memcpy by one rank {:.2f} GB/s, by all at once {:.2f} GB/s each\n"
-      "#{:>60}{:>37}\n"
-      "#{:>15}{:>12}{:>13}{:>7}{:>6}{:>11}{:>9}{:>9}{:>8}{:>11}{:>9}{:>9}{:>8}\n"
-      "#{:>15}{:>12}{:>12}{:>8}{:>6}{:>11}{:>9}{:>9}{:>8}{:>11}{:>9}{:>9}{:>8}\n",
-      header.backend, header.rank_count, header.copy_bandwidth_alone, header.copy_bandwidth_together,
-      "plain memory", "shared memory", "operation", "size", "count", "type", "redop", "time", "algbw",
-      "busbw", "#wrong", "time", "algbw", "busbw", "#wrong", "", "(B)", "(elements)", "", "", "(us)",
-      "(GB/s)", "(GB/s)", "", "(us)", "(GB/s)", "(GB/s)", "");
+  const bool on_device = header.device == DeviceKind::kCuda;
+  const auto line = [&](const std::string& front, const std::string& half) {
+    return fmt::format("#{}{}{}\n", front, half, on_device ? "" : half);
+  };
+  return fmt::format("# backend {}, {} ranks; {} by one rank {:.2f} GB/s, by all at once {:.2f} GB/s each\n",
+                     header.backend, header.rank_count, on_device ? "copies on the GPU" : "memcpy",
+                     header.copy_bandwidth_alone, header.copy_bandwidth_together) +
+         (on_device ? fmt::format("#{:>62}\n", "memory of the GPU")
+                    : fmt::format("#{:>60}{:>37}\n", "plain memory", "shared memory")) +
+         line(fmt::format("{:>15}{:>12}{:>13}{:>7}{:>6}", "operation", "size", "count", "type", "redop"),
+              fmt::format("{:>11}{:>9}{:>9}{:>8}", "time", "algbw", "busbw", "#wrong")) +
+         line(fmt::format("{:>15}{:>12}{:>12}{:>8}{:>6}", "", "(B)", "(elements)", "", ""),
+              fmt::format("{:>11}{:>9}{:>9}{:>8}", "(us)", "(GB/s)", "(GB/s)", ""));
 }
 
 std::string row_text(const CommBenchRow& row) {
   return fmt::format(" {:>15}{:>12}{:>13}{:>7}{:>6}{}{}\n", bench_operation_name(row.operation), row.bytes,
                      row.count, dtype_name(row.dtype), reduces(row.operation) ? "sum" : "none",
-                     half_text(row.plain), half_text(row.shared));
+                     half_text(row.plain), row.shared ? half_text(*row.shared) : "");
 }
 
 std::string header_json(const CommBenchHeader& header) {
@@ -74,15 +78,15 @@ std::string header_json(const CommBenchHeader& header) {
 }
 
 std::string row_json(const CommBenchRow& row, const CommBenchHeader& header) {
-  const nlohmann::ordered_json json = {{"op", bench_operation_name(row.operation)},
-                                       {"size", row.bytes},
-                                       {"count", row.count},
-                                       {"type", dtype_name(row.dtype)},
-                                       {"redop", reduces(row.operation) ? "sum" : "none"},
-                                       {"backend", header.backend},
-                                       {"ranks", header.rank_count},
-                                       {"plain", half_json(row.plain)},
-                                       {"shared", half_json(row.shared)}};
+  nlohmann::ordered_json json = {{"op", bench_operation_name(row.operation)},
+                                 {"size", row.bytes},
+                                 {"count", row.count},
+                                 {"type", dtype_name(row.dtype)},
+                                 {"redop", reduces(row.operation) ? "sum" : "none"},
+                                 {"backend", header.backend},
+                                 {"ranks", header.rank_count}};
+  json[header.device == DeviceKind::kCuda ? "cuda" : "plain"] = half_json(row.plain);
+  if (row.shared) json["shared"] = half_json(*row.shared);
   return json.dump() + "\n";
 }
 

@@ -1,11 +1,12 @@
 // How `deepscale bench comm` shows what it measured: the table of nccl-tests, or a JSON object per line.
 //
 // The two halves of a row are nccl-tests' "out-of-place" and "in-place" with another meaning: buffers that
-// the program allocated itself, and buffers from Communicator::allocate_shared(). Pure functions that return
-// whole lines.
+// the program allocated itself, and buffers from Communicator::allocate_shared(). CUDA buffers have one half.
+// Pure functions that return whole lines.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "launcher/bench/comm_measurement.h"
@@ -17,6 +18,7 @@ struct CommBenchHeader {
   int rank_count = 1;
   double copy_bandwidth_alone = 0;     // GB/s of memcpy by one rank
   double copy_bandwidth_together = 0;  // of each when all copy at once
+  DeviceKind device = DeviceKind::kCpu;
 };
 
 struct CommBenchRow {
@@ -24,8 +26,8 @@ struct CommBenchRow {
   std::int64_t bytes = 0;
   std::int64_t count = 0;
   DType dtype = DType::kFloat32;
-  CommMeasurement plain;
-  CommMeasurement shared;
+  CommMeasurement plain;  // or in memory of the GPU
+  std::optional<CommMeasurement> shared;
 };
 
 std::string header_text(const CommBenchHeader& header);

@@ -85,7 +85,8 @@ const std::vector<BenchOption>& bench_options() {
   static const std::vector<BenchOption> options = {
       {"num_gpus", "N", "ranks to start on this machine (default: 2); no meaning when started as a rank",
        [](Spec& spec, Text value) { spec.rank_count = parse_count(value, 1, 4096); }},
-      {"backend", "NAME", "shm, tcp ... (default: DEEPSCALE_BACKEND, else as a job would choose)",
+      {"backend", "NAME",
+       "shm, tcp ...; nccl is for buffers on GPUs (default: DEEPSCALE_BACKEND, else as a job chooses)",
        [](Spec& spec, Text value) { spec.backend = value; }},
       {"op", "NAMES", "with commas: all_reduce, reduce_scatter, all_gather (default), broadcast, all_to_all,",
        [](Spec& spec, Text value) { spec.operations = parse_operations(value); }},
@@ -161,7 +162,8 @@ std::string bench_help() {
          "\ntime is the median, algbw the bytes of the whole tensor by it, busbw what each rank's link "
          "carries "
          "at least\n(nccl-tests' factors). Plain memory is the program's own, shared that of "
-         "Communicator::allocate_shared().\n"
+         "Communicator::allocate_shared(). With nccl there are buffers on the GPUs instead, and one GPU for "
+         "each rank.\n"
          "Exit code: 1 when a result was wrong.\n\n"
          "Example:\n"
          "  deepscale bench comm --num_gpus 2 --backend shm --op all_reduce --min_bytes 8 --max_bytes 64M\n";

@@ -1,7 +1,9 @@
 #include "tests/comm/fake_cuda.h"
 
 #include <array>
+#include <cstdint>
 #include <cstring>
+#include <new>
 #include <vector>
 
 #include "tests/comm/fake_gpu.h"
@@ -210,6 +212,24 @@ int cuEventRecord(void* event, void* stream) {
     recorded->passed = target;
     recorded->changed.notify_all();
   });
+  return 0;
+}
+int cuMemAlloc_v2(unsigned long long* address, std::size_t bytes) {
+  if (context_stack.empty()) return kInvalidContext;
+  *address = reinterpret_cast<std::uintptr_t>(::operator new(bytes));
+  return 0;
+}
+int cuMemFree_v2(unsigned long long address) {
+  ::operator delete(reinterpret_cast<void*>(address));
+  return 0;
+}
+int cuMemcpy(unsigned long long to, unsigned long long from, std::size_t bytes) {
+  if (context_stack.empty()) return kInvalidContext;
+  std::memcpy(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);
+  return 0;
+}
+int cuStreamSynchronize(void* stream) {
+  stream_of(stream).synchronize();
   return 0;
 }
 int cuEventQuery(void* event) {

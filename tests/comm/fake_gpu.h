@@ -2,12 +2,16 @@
 // whose device memory is host memory. The fake is one shared library, which the backend loads by its path.
 #pragma once
 
+#include <cstddef>
+
 namespace deepscale::fake {
 
 // What NCCL reports for the communicators on that device from now on; 0: nothing.
 void set_asynchronous_error(int device, int result);
 // How many communicators exist that were neither destroyed nor aborted.
 int live_communicators();
+// How many collectives the largest group had since the last call.
+std::size_t largest_group();
 // The version that the library says it has; 0 is its own.
 void set_version(int version);
 

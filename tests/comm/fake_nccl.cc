@@ -81,6 +81,13 @@ struct Message {
 };
 thread_local int group_depth = 0;
 thread_local std::vector<std::pair<void*, Message>> group;  // stream, message
+struct Collective {
+  CommunicatorPointer comm;
+  void* stream;
+  Call call;
+};
+thread_local std::vector<Collective> collectives;  // of the group
+std::atomic<std::size_t> most_in_a_group{0};
 
 float sum_of(float left, float right) {
   return left + right;
@@ -216,15 +223,21 @@ int begin(Communicator& comm) {
   return kInProgress;
 }
 
-int collective(void* handle, void* stream, const Call& call) {
-  const CommunicatorPointer comm = communicator_of(handle);
-  const int result = begin(*comm);
-  if (result == kInProgress) stream_of(stream).enqueue([=] { run_collective(*comm, call); });
+int start_collectives() {
+  int result = kSuccess;
+  most_in_a_group = std::max<std::size_t>(most_in_a_group, collectives.size());
+  for (const auto& [comm, stream, call] : std::exchange(collectives, {})) {
+    result = begin(*comm);
+    if (result != kInProgress) return result;
+    stream_of(stream).enqueue([comm = comm, call = call] { run_collective(*comm, call); });
+  }
   return result;
 }
 
 int group_end() {
-  if (--group_depth > 0 || group.empty()) return kSuccess;
+  if (--group_depth > 0) return kSuccess;
+  const int collectives_began = start_collectives();
+  if (group.empty()) return collectives_began;
   void* stream = group.front().first;
   std::vector<Message> messages;
   for (auto& [of_stream, message] : group) messages.push_back(message);
@@ -234,8 +247,14 @@ int group_end() {
   return result;
 }
 
-int add_message(void* stream, Message message) {
+int collective(void* handle, void* stream, const Call& call) {
   ++group_depth;  // a lone call is a group of its own
+  collectives.push_back({communicator_of(handle), stream, call});
+  return group_end();
+}
+
+int add_message(void* stream, Message message) {
+  ++group_depth;
   group.emplace_back(stream, std::move(message));
   return group_end();
 }
@@ -255,6 +274,9 @@ void remove(void* handle, bool is_aborted) {
 
 void set_asynchronous_error(int device, int result) {
   asynchronous_errors[static_cast<std::size_t>(device)] = result;
+}
+std::size_t largest_group() {
+  return most_in_a_group.exchange(0);
 }
 int live_communicators() {
   return live;

@@ -186,6 +186,23 @@ TEST(NcclCommunicator, IsSplitAndTakesManyBuffersAtOnce) {
   EXPECT_EQ(fake::live_communicators(), 0);
 }
 
+// So many that the time after which messages go by themselves passes meanwhile.
+TEST(NcclCommunicator, ManyBuffersAreOneGroupOfNccl) {
+  constexpr std::size_t kBuffers = 20'000;
+  fake::largest_group();
+  World().run_good(2, [](Communicator& ranks) {
+    std::vector<std::vector<float>> values(kBuffers, std::vector<float>(3, 1.0f));
+    std::vector<Buffer> buffers;
+    for (auto& each : values) buffers.push_back(device_buffer(each));
+    ranks.all_reduce_each(buffers, ReduceOp::kSum).wait();
+    for (const auto& each : values) EXPECT_EQ(each, std::vector<float>(3, 2.0f));
+    std::vector<float> alone(1, 1.0f);
+    ranks.all_reduce(device_buffer(alone), ReduceOp::kSum).wait();
+    EXPECT_EQ(alone[0], 2.0f);
+  });
+  EXPECT_EQ(fake::largest_group(), kBuffers);
+}
+
 TEST(NcclCommunicator, AnOperationWaitsForTheStreamOfItsBufferAndAStreamForIt) {
   World().run_good(2, [](Communicator& ranks) {
     const int device = ranks.rank();
@@ -246,6 +263,19 @@ TEST(NcclCommunicator, TwoRanksMaySendToEachOtherFirst) {
     again.wait();
     EXPECT_EQ(received[4], static_cast<float>(peer));
     EXPECT_EQ(more[0], static_cast<float>(peer));
+  });
+}
+
+// A send that started by itself after a while would hold up the receive behind it for ever.
+TEST(NcclCommunicator, TheReceiveMayFollowTheSendsOfBothRanksLate) {
+  World().run_good(2, [](Communicator& ranks) {
+    std::vector<float> sent(5, static_cast<float>(ranks.rank())), received(5);
+    const int peer = 1 - ranks.rank();
+    Work sending = ranks.send(device_buffer(sent), peer);
+    for (int i = 0; i < 300; ++i) ranks.barrier().wait();
+    ranks.receive(device_buffer(received), peer).wait();
+    sending.wait();
+    EXPECT_EQ(received[4], static_cast<float>(peer));
   });
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the project on a machine with a GPU and no network, and runs what needs the GPU there: the tests with the label cuda, the
-# environment report, and the CIFAR10 example in fp16 and bf16 on one and two ranks.
+# environment report, the table of NCCL with a rank on every GPU, and the CIFAR10 example in fp16 and bf16 on one and two ranks.
 #
 #   pack:  tests/cuda/run_on_gpu_machine.sh pack FOLDER     here: what that machine lacks, as FOLDER/third_party.tar.gz (about 20 MB)
 #   run:   tests/cuda/run_on_gpu_machine.sh run FOLDER      there: python3 with torch, cmake and ninja, g++, and the CUDA toolkit
@@ -69,6 +69,16 @@ cifar10() {
   DEEPSCALE_BACKEND=${4:-} timeout -k 5 90 "${launch[@]}" "$BUILD/bin/cifar10" --deepscale --dtype "$2" --stage "$3" --epochs 4 "${data[@]}"
 }
 
+# The NCCL that torch loads; nothing where it lies on the system's path, or inside torch.
+nccl_library() {
+  python3 -c 'import torch; print(next((line.split()[-1] for line in open("/proc/self/maps") if "libnccl" in line), ""))'
+}
+
+nccl_table() {
+  DEEPSCALE_NCCL_LIBRARY=$(nccl_library) timeout -k 5 60 "$BUILD/bin/deepscale" bench comm --backend nccl --num_gpus "$(nvidia-smi -L | wc -l)" \
+    --op all --factor 32
+}
+
 run() {
   folder=$1
   say "facts"
@@ -79,6 +89,7 @@ run() {
   build || exit 1
   step "tests" timeout -k 5 300 ctest --test-dir "$BUILD" -L cuda --output-on-failure --no-tests=error
   step "report" "$BUILD/bin/deepscale" report
+  step "bench comm between all GPUs" nccl_table
   if [[ -d $folder/digits ]]; then
     step "cifar10, one rank, fp16" cifar10 1 fp16 0
     step "cifar10, one rank, bf16" cifar10 1 bf16 0

@@ -51,6 +51,15 @@ TEST(Bench, PrintsATable) {
   EXPECT_THAT(lines_of(result.out).back(), HasSubstr("all_gather"));
 }
 
+TEST(Bench, SaysInOneSentenceWhatItLacksForGpus) {
+  const auto result = run_launcher({"bench", "comm", "--backend", "nccl"},
+                                   {{"DEEPSCALE_NCCL_LIBRARY", "/nowhere/libnccl.so"}});
+  EXPECT_NE(result.exit_code, 0);
+  EXPECT_THAT(result.error, HasSubstr("the backend nccl is for buffers on GPUs, and "));
+  EXPECT_EQ(lines_of(result.error).size(), 1u) << result.error;
+  EXPECT_EQ(result.out, "");
+}
+
 TEST(Bench, AWrongOptionIsAWrongCommandLine) {
   const auto result = run_launcher({"bench", "comm", "--size", "8"});
   EXPECT_EQ(result.exit_code, 2);

@@ -74,7 +74,8 @@ TEST(CommBenchTable, ShowsEveryNumberInTextAndJson) {
       .count = 1024,
       .dtype = DType::kFloat32,
       .plain = {.microseconds = 2.0, .algorithm_bandwidth = 2.05, .bus_bandwidth = 2.05},
-      .shared = {.microseconds = 1.0, .algorithm_bandwidth = 4.1, .bus_bandwidth = 4.1, .wrong = 7}};
+      .shared =
+          CommMeasurement{.microseconds = 1.0, .algorithm_bandwidth = 4.1, .bus_bandwidth = 4.1, .wrong = 7}};
   EXPECT_THAT(header_text(header), HasSubstr("# backend shm, 2 ranks; memcpy by one rank 11.50 GB/s"));
   std::istringstream words(row_text(row));
   std::vector<std::string> read{std::istream_iterator<std::string>(words), {}};
@@ -87,6 +88,17 @@ TEST(CommBenchTable, ShowsEveryNumberInTextAndJson) {
   EXPECT_EQ(json["plain"]["time_us"], 2.0);
   EXPECT_EQ(json["shared"]["wrong"], 7);
   EXPECT_EQ(nlohmann::json::parse(header_json(header))["ranks"], 2);
+}
+
+TEST(CommBenchTable, HasOneHalfForGpus) {
+  const CommBenchHeader header{"nccl", 2, 1500, 1400, DeviceKind::kCuda};
+  const CommBenchRow row{.operation = BenchOperation::kAllReduce, .plain = {.microseconds = 2.0}};
+  EXPECT_THAT(header_text(header), HasSubstr("copies on the GPU by one rank 1500.00 GB/s"));
+  EXPECT_THAT(header_text(header), HasSubstr("memory of the GPU"));
+  EXPECT_THAT(header_text(header), ::testing::Not(HasSubstr("shared")));
+  const auto json = nlohmann::json::parse(row_json(row, header));
+  EXPECT_EQ(json["cuda"]["time_us"], 2.0);
+  EXPECT_FALSE(json.contains("shared"));
 }
 
 // A communicator that gets everything wrong: nothing arrives.
@@ -112,12 +124,11 @@ TEST(CommBench, CountsWhatIsWrong) {
   CommBenchSpec spec;
   spec.iterations = 1;
   CommBench bench(deaf, spec);
-  std::vector<std::byte> memory(2 * 4096);
+  const BenchMemory memory = plain_memory(4096);
   for (const BenchOperation operation :
        {BenchOperation::kAllReduce, BenchOperation::kReduceScatter, BenchOperation::kAllGather,
         BenchOperation::kAllToAll, BenchOperation::kSendReceive}) {
-    EXPECT_GT(bench.measure(operation, 4096, {memory.data(), 4096}).wrong, 100)
-        << bench_operation_name(operation);
+    EXPECT_GT(bench.measure(operation, 4096, memory).wrong, 100) << bench_operation_name(operation);
   }
 }
 
