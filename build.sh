@@ -74,6 +74,7 @@ missing_for_tests() {
   has_command x86_64-w64-mingw32-g++-posix || echo g++-mingw-w64-x86-64-posix
   has_command wine || echo wine wine64
   has_header liburing.h || echo liburing-dev  # files with io_uring; without it threads read and write
+  has_header gloo/transport/tcp/device.h || echo libgloo-dev  # the communicator backend of that name
   has_command mpirun.mpich || echo mpich
   has_command mpirun.openmpi || echo openmpi-bin
 }

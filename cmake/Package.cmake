@@ -51,6 +51,10 @@ endfunction()
 # --- programs and libraries ------------------------------------------------------------------------------------------
 install(TARGETS deepscale deepscale_model hello_ranks zero_inference RUNTIME)
 install(PROGRAMS $<TARGET_FILE_DIR:deepscale>/ds_report${CMAKE_EXECUTABLE_SUFFIX} TYPE BIN)
+if(TARGET deepscale_gloo)  # opened at run time, as ../lib/libdeepscale_gloo.so from the program
+  install(TARGETS deepscale_gloo LIBRARY DESTINATION lib)
+endif()
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/agents/link/python DESTINATION ${CMAKE_INSTALL_DATAROOTDIR}/deepscale FILES_MATCHING PATTERN "*.py")
 deepscale_linked_libraries(package_libraries ${package_roots})
 foreach(library ${package_libraries})
   string(REGEX REPLACE "^deepscale_" "" name ${library})

@@ -12,5 +12,5 @@ set(CMAKE_EXE_LINKER_FLAGS_INIT "-static")  # else the program lacks the libstdc
 set(CMAKE_CXX_FLAGS_INIT "-Wa,-mbig-obj")
 find_program(WINE_PROGRAM NAMES wine wine64 PATHS /usr/bin NO_CMAKE_FIND_ROOT_PATH)
 if(WINE_PROGRAM)
-  set(CMAKE_CROSSCOMPILING_EMULATOR ${WINE_PROGRAM})
+  set(CMAKE_CROSSCOMPILING_EMULATOR sh ${CMAKE_CURRENT_LIST_DIR}/../tests/lanes/run_wine.sh)
 endif()

@@ -30,6 +30,19 @@ void check_same_kind(const Communicator& communicator, const char* operation, co
 
 }  // namespace
 
+void check_world(const char* backend, int rank, int world_size, const Store* store) {
+  if (world_size < 1 || rank < 0 || rank >= world_size) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("there is no rank {} in a world of {}", rank, world_size));
+  }
+  if (world_size > 1 && store == nullptr) {
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        fmt::format("a communicator of {} ranks over '{}' needs a store, in which they find each other",
+                    world_size, backend));
+  }
+}
+
 void check_buffer(const Communicator& communicator, const char* operation, const Buffer& buffer) {
   if (buffer.count < 0)
     refuse(communicator, operation, fmt::format("the count {} is negative", buffer.count));

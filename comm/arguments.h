@@ -9,6 +9,9 @@
 
 namespace deepscale {
 
+// A rank of a world, and a store where there are several. Names the backend.
+void check_world(const char* backend, int rank, int world_size, const Store* store);
+
 // A pointer where there are elements, a count that is not negative, a device that `communicator` takes.
 void check_buffer(const Communicator& communicator, const char* operation, const Buffer& buffer);
 

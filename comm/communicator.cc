@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::align_val_t kPage{4096};
 
-constexpr const char* kBackends[] = {"single", "shm", "hierarchical", "tcp"};
+constexpr const char* kBackends[] = {"single", "shm", "hierarchical", "tcp", "gloo"};
 
 void refuse_unless_known(const WorldLayout& layout, const std::string& backend) {
   if (std::find(std::begin(kBackends), std::end(kBackends), backend) == std::end(kBackends)) {
@@ -76,7 +76,8 @@ class Choice {
 
   std::unique_ptr<Communicator> make(const std::string& backend, const std::string& reason) {
     CommunicatorOptions options = options_;
-    if ((backend == "tcp" || backend == "hierarchical") && options.listen_address.empty()) {
+    const bool listens = backend == "tcp" || backend == "hierarchical" || backend == "gloo";
+    if (listens && options.listen_address.empty()) {
       options.listen_address = tcp::choose_listen_address(layout_);
     }
     // A rank of an earlier generation may have left its address under the plain name.
@@ -92,7 +93,9 @@ class Choice {
     if (backend == "hierarchical") {
       return make_hierarchical_communicator(layout_, store_, std::move(options));
     }
-    const auto make_backend = backend == "shm" ? make_shm_communicator : make_tcp_communicator;
+    const auto make_backend = backend == "shm"    ? make_shm_communicator
+                              : backend == "gloo" ? make_gloo_communicator
+                                                  : make_tcp_communicator;
     return make_backend(layout_.rank, layout_.world_size, store_, std::move(options));
   }
 

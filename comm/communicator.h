@@ -147,8 +147,9 @@ struct CommunicatorOptions {
   Clock::duration timeout = std::chrono::minutes(30);  // of each operation, and of the rendezvous
   std::string backend;                                 // force one, by name; empty: choose
   std::string name = "world";                          // key prefix in the store; unique per communicator
-  std::string listen_address;  // tcp: numeric address of this rank; empty: choose (loopback for one host)
-  Logger logger;               // rank 0 says in one line which backend was chosen and why
+  std::string
+      listen_address;  // tcp, gloo: numeric address of this rank; empty: choose (loopback for one host)
+  Logger logger;       // rank 0 says in one line which backend was chosen and why
 };
 
 // The communicator of all ranks of the job: the first of these that works for all of them. `store` may be
@@ -158,15 +159,20 @@ struct CommunicatorOptions {
 //   shm           the ranks of one host, where all of them can share memory
 //   hierarchical  as many ranks, more than one, on each of several hosts: shm within, tcp between them
 //   tcp           any ranks
+//
+// By name only: "gloo", any ranks of Linux hosts, through the library of that name.
 std::unique_ptr<Communicator> make_communicator(const WorldLayout& layout, std::shared_ptr<Store> store,
                                                 CommunicatorOptions options);
 
 // For tests and for code that has a store at hand: the backends by name. make_shm_communicator() throws
-// Error(kUnsupported) on all ranks together when they cannot share memory.
+// Error(kUnsupported) on all ranks together when they cannot share memory, make_gloo_communicator() when one
+// of them has no Gloo.
 std::unique_ptr<Communicator> make_single_communicator();
 std::unique_ptr<Communicator> make_shm_communicator(int rank, int world_size, std::shared_ptr<Store> store,
                                                     CommunicatorOptions options);
 std::unique_ptr<Communicator> make_tcp_communicator(int rank, int world_size, std::shared_ptr<Store> store,
                                                     CommunicatorOptions options);
+std::unique_ptr<Communicator> make_gloo_communicator(int rank, int world_size, std::shared_ptr<Store> store,
+                                                     CommunicatorOptions options);
 
 }  // namespace deepscale

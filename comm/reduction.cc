@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "comm/base/half.h"
+#include "comm/base/half_blocks.h"
 #include "comm/base/instruction_set.h"
 
 namespace deepscale {
@@ -27,12 +28,7 @@ struct BFloat16 {
   DEEPSCALE_INLINE static Stored store(float value) { return float_to_bf16(value); }
 };
 
-struct Float16 {
-  using Stored = std::uint16_t;
-  using Accumulator = float;
-  DEEPSCALE_INLINE static float load(Stored value) { return fp16_to_float(value); }
-  DEEPSCALE_INLINE static Stored store(float value) { return float_to_fp16(value); }
-};
+struct Float16 {};  // converted in blocks, for which there are instructions
 
 struct Sum {
   DEEPSCALE_INLINE static float combine(float left, float right) { return left + right; }
@@ -62,6 +58,7 @@ struct Request {
   std::int64_t count;
   DType dtype;
   ReduceOp op;
+  const HalfBlocks& half_blocks;
 };
 
 // One block goes through the accumulators at a time; they stay in the first-level cache.
@@ -118,6 +115,31 @@ struct Loops {
   }
 };
 
+template <typename Operation, bool kAverages>
+struct Loops<Float16, Operation, kAverages> {
+  using Block = std::array<float, kBlock>;
+
+  DEEPSCALE_INLINE static void reduce_block(const Request& request, std::size_t offset, std::int64_t count) {
+    Block accumulated, next;
+    request.half_blocks.widen(request.sources[0] + offset, accumulated.data(), count);
+    for (std::size_t source = 1; source < request.sources.size(); ++source) {
+      request.half_blocks.widen(request.sources[source] + offset, next.data(), count);
+      for (std::int64_t i = 0; i < count; ++i) accumulated[i] = Operation::combine(accumulated[i], next[i]);
+    }
+    if constexpr (kAverages) {
+      for (std::int64_t i = 0; i < count; ++i) accumulated[i] /= static_cast<float>(request.sources.size());
+    }
+    request.half_blocks.narrow(accumulated.data(), request.output + offset, count);
+  }
+
+  DEEPSCALE_INLINE static void reduce_all(const Request& request) {
+    for (std::int64_t done = 0; done < request.count; done += kBlock) {
+      reduce_block(request, static_cast<std::size_t>(done) * sizeof(std::uint16_t),
+                   std::min(kBlock, request.count - done));
+    }
+  }
+};
+
 template <typename Format>
 DEEPSCALE_INLINE void reduce_format(const Request& request) {
   switch (request.op) {
@@ -164,7 +186,7 @@ DEEPSCALE_FOR_AVX512 void reduce_avx512(const Request& request) {
 
 void reduce_with(InstructionSet set, std::span<const std::byte* const> sources, std::byte* output,
                  std::int64_t count, DType dtype, ReduceOp op) {
-  const Request request{sources, output, count, dtype, op};
+  const Request request{sources, output, count, dtype, op, half_blocks(set)};
   switch (available(set)) {
     case InstructionSet::kAvx512:
       return reduce_avx512(request);

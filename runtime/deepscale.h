@@ -3,4 +3,6 @@
 
 #include "comm/base/error.h"
 #include "runtime/config/config.h"
+#include "runtime/engine/activation_checkpoint.h"
 #include "runtime/engine/engine.h"
+#include "runtime/engine/zero_init.h"

@@ -12,7 +12,7 @@
 //            supervisor dies (PR_SET_PDEATHSIG). This process becomes a subreaper as well, for the case that
 //            a supervisor is killed: then it ends all its children that are no supervisors. So a program that
 //            uses ChildProcess on Linux starts all its children through it.
-//   Windows  A job object with KILL_ON_JOB_CLOSE, entered while the child is still suspended.
+//   Windows  A job object with KILL_ON_JOB_CLOSE, in which the child is born.
 //
 // Why it is done so, and what was tried: docs/decisions/0005-process-tree.md.
 //

@@ -21,7 +21,7 @@
 
 #include "agents/process/child_process.h"
 #include "agents/process/exec_image_windows.h"
-#include "agents/process/inherited_handles_windows.h"
+#include "agents/process/start_attributes_windows.h"
 #include "comm/base/error.h"
 #include "comm/base/text_encoding_windows.h"
 
@@ -44,14 +44,19 @@ class Job {
   Job() : handle_(CreateJobObjectW(nullptr, nullptr)) {
     JOBOBJECT_EXTENDED_LIMIT_INFORMATION limits = {};
     limits.BasicLimitInformation.LimitFlags = JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE;
-    is_ready_ = handle_ != nullptr &&
-                SetInformationJobObject(handle_, JobObjectExtendedLimitInformation, &limits, sizeof limits);
+    if (handle_ == nullptr ||
+        !SetInformationJobObject(handle_, JobObjectExtendedLimitInformation, &limits, sizeof limits)) {
+      const DWORD error = GetLastError();
+      CloseHandle(handle_);
+      throw Error(ErrorCode::kSystem,
+                  fmt::format("cannot make a job object for a child: {}", windows_error_text(error)));
+    }
   }
   ~Job() { CloseHandle(handle_); }
   Job(const Job&) = delete;
   Job& operator=(const Job&) = delete;
 
-  bool take(HANDLE process) const { return is_ready_ && AssignProcessToJobObject(handle_, process); }
+  HANDLE handle() const { return handle_; }
   void kill() const { TerminateJobObject(handle_, kKilledCode); }
   bool is_empty() const {
     JOBOBJECT_BASIC_ACCOUNTING_INFORMATION information = {};
@@ -61,8 +66,7 @@ class Job {
   }
 
  private:
-  HANDLE handle_;
-  bool is_ready_ = false;
+  const HANDLE handle_;
 };
 
 // One end of a pipe, closed with the object.
@@ -98,17 +102,17 @@ HANDLE open_output_pipe(asio::windows::stream_handle& source) {
               fmt::format("cannot open a pipe for a child's output: {}", windows_error_text(GetLastError())));
 }
 
-// Starts the child suspended, puts it into the job, and only then lets it run.
+// Starts the child in the job, suspended until it has its cores.
 struct SuspendedStart : bp::extend::handler {
   const ExecImage& image;
   const Job& job;
   const HANDLE output;
   const HANDLE error;
-  InheritedHandles& inherited;
+  StartAttributes& attributes;
 
   SuspendedStart(const ExecImage& its_image, const Job& its_job, std::array<HANDLE, 2> outputs,
-                 InheritedHandles& handles)
-      : image(its_image), job(its_job), output(outputs[0]), error(outputs[1]), inherited(handles) {}
+                 StartAttributes& its_attributes)
+      : image(its_image), job(its_job), output(outputs[0]), error(outputs[1]), attributes(its_attributes) {}
 
   template <class Executor>
   void on_setup(Executor& executor) const {
@@ -122,21 +126,20 @@ struct SuspendedStart : bp::extend::handler {
     executor.inherit_handles = true;
     if (image.inherits_input()) executor.startup_info.hStdInput = GetStdHandle(STD_INPUT_HANDLE);
     executor.set_startup_info_ex();
-    inherited.set({executor.startup_info.hStdInput, output, error});
+    attributes.set({executor.startup_info.hStdInput, output, error}, job.handle());
     executor.startup_info_ex.lpAttributeList =
-        static_cast<decltype(executor.startup_info_ex.lpAttributeList)>(inherited.attributes());
+        static_cast<decltype(executor.startup_info_ex.lpAttributeList)>(attributes.list());
   }
   template <class Executor>
   void on_success(Executor& executor) const {
     const HANDLE process = executor.proc_info.hProcess;
-    const bool is_bound = image.cpu_mask() == 0 || SetProcessAffinityMask(process, image.cpu_mask());
-    if (is_bound && job.take(process)) {
+    if (image.cpu_mask() == 0 || SetProcessAffinityMask(process, image.cpu_mask())) {
       ResumeThread(executor.proc_info.hThread);
       return;
     }
     const std::error_code error(static_cast<int>(GetLastError()), std::system_category());
     TerminateProcess(process, kKilledCode);
-    executor.set_error(error, is_bound ? "AssignProcessToJobObject" : "SetProcessAffinityMask");
+    executor.set_error(error, "SetProcessAffinityMask");
   }
 };
 
@@ -217,10 +220,10 @@ void ChildProcess::Implementation::spawn() {
   const ExecImage image(options_);
   const PipeEnd output(open_output_pipe(pipes_[0].source));
   const PipeEnd error_output(open_output_pipe(pipes_[1].source));
-  InheritedHandles inherited;
+  StartAttributes attributes;
   const auto start = [&](auto&& input) {
     return bp::child(bp::exe = image.path(), bp::start_dir = image.working_directory(), input,
-                     SuspendedStart(image, job_, {output.get(), error_output.get()}, inherited));
+                     SuspendedStart(image, job_, {output.get(), error_output.get()}, attributes));
   };
   try {
     started_at_ = Clock::now();

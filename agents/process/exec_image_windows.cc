@@ -38,6 +38,14 @@ std::wstring working_directory(const ChildProcess::Options& options) {
                                                 options.program, options.working_directory));
 }
 
+// The system's own words for a file of another format have a gap for the name ("%1 is not a valid ...").
+std::string reason(unsigned long system_error) {
+  const bool is_foreign =
+      system_error == ERROR_BAD_EXE_FORMAT || system_error == ERROR_EXE_MACHINE_TYPE_MISMATCH;
+  return is_foreign ? fmt::format("it is no program for this machine ({})", system_error)
+                    : windows_error_text(system_error);
+}
+
 }  // namespace
 
 ExecImage::ExecImage(const ChildProcess::Options& options)
@@ -63,7 +71,7 @@ ExecImage::ExecImage(const ChildProcess::Options& options)
 Error spawn_error(const ChildProcess::Options& options, unsigned long system_error) {
   const bool is_missing = system_error == ERROR_FILE_NOT_FOUND || system_error == ERROR_PATH_NOT_FOUND;
   return Error(is_missing ? ErrorCode::kNotFound : ErrorCode::kSystem,
-               fmt::format("cannot start '{}': {}", options.program, windows_error_text(system_error)));
+               fmt::format("cannot start '{}': {}", options.program, reason(system_error)));
 }
 
 }  // namespace deepscale

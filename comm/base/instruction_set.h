@@ -14,7 +14,7 @@ namespace deepscale {
 #define DEEPSCALE_INLINE inline
 #endif
 #if defined(__GNUC__) && defined(__x86_64__)
-#define DEEPSCALE_FOR_AVX2 [[gnu::target("avx2")]]
+#define DEEPSCALE_FOR_AVX2 [[gnu::target("avx2,f16c")]]
 #define DEEPSCALE_FOR_AVX512 [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl")]]
 #else
 #define DEEPSCALE_FOR_AVX2

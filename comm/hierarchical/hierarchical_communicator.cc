@@ -6,12 +6,12 @@
 
 #include "comm/arguments.h"
 #include "comm/base/error.h"
-#include "comm/hierarchical/first_cause.h"
+#include "comm/first_cause.h"
 #include "comm/hierarchical/hierarchy.h"
-#include "comm/hierarchical/step_queue.h"
 #include "comm/message_header.h"
 #include "comm/shm/host_rendezvous.h"
 #include "comm/splitter.h"
+#include "comm/step_queue.h"
 
 namespace deepscale {
 

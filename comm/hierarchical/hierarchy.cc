@@ -4,11 +4,11 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cstring>
 #include <deque>
 #include <exception>
 
 #include "comm/base/error.h"
+#include "comm/buffer_parts.h"
 
 namespace deepscale::hierarchical {
 
@@ -17,30 +17,6 @@ namespace {
 // Of a large all_reduce: long enough for both ways to reach their speed.
 constexpr std::size_t kPieceBytes = 4 << 20;
 constexpr std::size_t kPiecesAhead = 2;
-
-Buffer part_of(const Buffer& buffer, std::int64_t offset, std::int64_t count) {
-  if (count == 0) return {nullptr, 0, buffer.dtype, buffer.device};
-  auto* data =
-      static_cast<std::byte*>(buffer.data) + static_cast<std::size_t>(offset) * size_of(buffer.dtype);
-  return {data, count, buffer.dtype, buffer.device};
-}
-
-void copy(const Buffer& from, const Buffer& to) {
-  if (from.data != to.data && from.count > 0) std::memcpy(to.data, from.data, from.bytes());
-}
-
-// Memory for a buffer like `like` of `count` elements.
-class Scratch {
- public:
-  Scratch(const Buffer& like, std::int64_t count)
-      : memory_(static_cast<std::size_t>(count) * size_of(like.dtype)),
-        buffer_{memory_.data(), count, like.dtype, like.device} {}
-  const Buffer& buffer() const { return buffer_; }
-
- private:
-  std::vector<std::byte> memory_;
-  const Buffer buffer_;
-};
 
 }  // namespace
 

@@ -131,8 +131,11 @@ void DeviceQueue::start_messages_locked() {
 void DeviceQueue::settle(Result result, Deadline deadline) {
   for (Pause pause; result == kInProgress; pause.rest()) {
     if (has_failed_) throw cause();
-    if (deadline.has_passed())
-      throw Error(ErrorCode::kTimeout, "NCCL could not connect the ranks before the deadline");
+    if (deadline.has_passed()) {
+      throw Error(ErrorCode::kTimeout,
+                  fmt::format("did not finish within {} s: NCCL is still connecting the ranks",
+                              std::chrono::duration<double>(options_.timeout).count()));
+    }
     const Result asked = options_.api->comm_get_async_error(comm_, &result);
     if (asked != kSuccess) result = asked;
   }
@@ -150,6 +153,14 @@ void DeviceQueue::enter_flight(const std::shared_ptr<DeviceOperation>& operation
 void DeviceQueue::end_with(DeviceOperation& operation, const Error& cause) {
   operation.error_.emplace(cause.code(), fmt::format("rank {} of {}: {}: {}", options_.rank, options_.size,
                                                      describe(operation.header_), cause.what()));
+}
+
+bool DeviceQueue::has_ended_well(const DeviceOperation& operation) noexcept {
+  try {
+    return operation.is_started_ && operation.end_.is_done();
+  } catch (const Error&) {
+    return false;  // the GPU itself has failed
+  }
 }
 
 bool DeviceQueue::is_done(const DeviceOperation& operation) {
@@ -195,7 +206,7 @@ void DeviceQueue::fail(const Error& cause) {
     cause_ = cause;
     // What the GPU has done already stays done.
     for (const auto& operation : in_flight_) {
-      if (!operation->is_started_ || !operation->end_.is_done()) end_with(*operation, cause);
+      if (!has_ended_well(*operation)) end_with(*operation, cause);
     }
     in_flight_.clear();
     has_failed_ = true;
@@ -226,8 +237,7 @@ void DeviceQueue::close() {
   bool is_idle = true;
   {
     const std::lock_guard lock(state_mutex_);
-    for (const auto& operation : in_flight_)
-      is_idle = is_idle && operation->is_started_ && operation->end_.is_done();
+    for (const auto& operation : in_flight_) is_idle = is_idle && has_ended_well(*operation);
   }
   if (!is_idle) fail(Error(ErrorCode::kAborted, "the communicator was destroyed with operations in flight"));
   {
@@ -254,7 +264,12 @@ void DeviceQueue::leave() {
 
 void DeviceQueue::watch() {
   // NCCL gives a thread without a device the first one, and with it a context there.
-  const cuda::Device::Current current(*options_.device);
+  std::optional<cuda::Device::Current> current;
+  try {
+    current.emplace(*options_.device);
+  } catch (const Error& error) {
+    return fail(error);
+  }
   std::unique_lock lock(state_mutex_);
   while (!ending_) {
     if (in_flight_.empty()) {

@@ -81,6 +81,7 @@ class DeviceQueue : public std::enable_shared_from_this<DeviceQueue> {
   void settle(Result result, Deadline deadline);
   void enter_flight(const std::shared_ptr<DeviceOperation>& operation);
   void end_with(DeviceOperation& operation, const Error& cause);
+  static bool has_ended_well(const DeviceOperation& operation) noexcept;
   Error cause();
   void throw_asynchronous_error();
   void abort_comm();

@@ -17,6 +17,10 @@ constexpr auto kLongestTimeout = std::chrono::hours(24 * 365);  // now + timeout
 // ranks spent a minute on it and 0.7 GB of page tables.
 constexpr int kMostToMapAtOnce = 16;
 
+SharedSegment::Pages pages_for(int size) {
+  return size <= kMostToMapAtOnce ? SharedSegment::Pages::kAtOnce : SharedSegment::Pages::kWhenTouched;
+}
+
 // Every rank draws one, so that two communicators never share a doorbell; it goes with the segment's name.
 std::string doorbell_name(const std::string& segment_name, Lane lane) {
   return fmt::format("{}-{}", segment_name.substr(segment_name.find("deepscale-")), static_cast<int>(lane));
@@ -62,7 +66,7 @@ Host::~Host() {
 }
 
 SharedSegment Host::make_own() {
-  SharedSegment segment = SharedSegment::create(segment_bytes(size_));
+  SharedSegment segment = SharedSegment::create(segment_bytes(size_), pages_for(size_));
   auto* block = new (segment.data()) RankBlock;  // its bytes are zero, and so they stay
   block->process_id = own_process_id();
   block->processors = usable_processors();
@@ -79,9 +83,7 @@ void Host::open_peer(int peer, const std::string& contact) {
   const std::string name = contact.substr(space + 1);
   if (peer != rank_) {
     processes_[index].emplace(std::stoll(contact.substr(0, space)));
-    const auto pages =
-        size_ <= kMostToMapAtOnce ? SharedSegment::Pages::kAtOnce : SharedSegment::Pages::kWhenTouched;
-    segments_[index] = SharedSegment::open(name, segment_bytes(size_), pages);
+    segments_[index] = SharedSegment::open(name, segment_bytes(size_), pages_for(size_));
   }
   blocks_[index] = std::launder(reinterpret_cast<RankBlock*>(segments_[index]->data()));
   for (const Lane lane : {Lane::kCollectives, Lane::kPipes}) {

@@ -75,7 +75,7 @@ std::byte* map(int fd, std::size_t bytes, SharedSegment::Pages pages) {
 
 }  // namespace
 
-SharedSegment SharedSegment::create(std::size_t bytes) {
+SharedSegment SharedSegment::create(std::size_t bytes, Pages pages) {
   if (const std::uint64_t available = available_bytes(); bytes > available) {
     throw Error(
         ErrorCode::kSystem,
@@ -94,7 +94,7 @@ SharedSegment SharedSegment::create(std::size_t bytes) {
   if (const int error = posix_fallocate(fd, 0, static_cast<off_t>(bytes)); error != 0) {
     fail(fmt::format("there is no room for a shared memory segment of {} bytes", bytes), error);
   }
-  segment.data_ = map(fd, bytes, Pages::kAtOnce);
+  segment.data_ = map(fd, bytes, pages);
   segment.size_ = bytes;
   segment.name_ = fmt::format("{} {} {}", getpid(), fd, ticket);
   return segment;

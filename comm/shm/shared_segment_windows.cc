@@ -33,7 +33,8 @@ struct SharedSegment::Handle {
   const HANDLE mapping;
 };
 
-SharedSegment SharedSegment::create(std::size_t bytes) {
+// Windows enters pages when they are touched, and knows no other way.
+SharedSegment SharedSegment::create(std::size_t bytes, Pages) {
   SharedSegment segment;
   segment.name_ = "Local\\" + random_name();
   const auto size = static_cast<unsigned long long>(bytes);
@@ -49,7 +50,6 @@ SharedSegment SharedSegment::create(std::size_t bytes) {
   return segment;
 }
 
-// Windows enters pages when they are touched, and knows no other way.
 SharedSegment SharedSegment::open(const std::string& name, std::size_t bytes, Pages) {
   const HANDLE mapping = OpenFileMappingW(FILE_MAP_ALL_ACCESS, FALSE, to_wide(name).c_str());
   if (mapping == nullptr) {

@@ -122,14 +122,7 @@ class ShmCommunicator final : public Communicator {
 
 std::unique_ptr<Communicator> make_shm_communicator(int rank, int world_size, std::shared_ptr<Store> store,
                                                     CommunicatorOptions options) {
-  if (world_size < 1 || rank < 0 || rank >= world_size) {
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("there is no rank {} in a world of {}", rank, world_size));
-  }
-  if (world_size > 1 && store == nullptr) {
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("a shm communicator of {} ranks needs a store to find each other", world_size));
-  }
+  check_world("shm", rank, world_size, store.get());
   return std::make_unique<shm::ShmCommunicator>(rank, world_size, std::move(store), options);
 }
 

@@ -5,10 +5,9 @@
 // rank; all_reduce is that, and an all_gather of the results that starts while the reduction still runs.
 #include <fmt/core.h>
 
-#include <cstring>
-
 #include "comm/arguments.h"
 #include "comm/base/error.h"
+#include "comm/buffer_parts.h"
 #include "comm/communicator.h"
 #include "comm/reduction.h"
 #include "comm/splitter.h"
@@ -20,17 +19,6 @@ namespace deepscale {
 namespace tcp {
 
 namespace {
-
-Buffer part_of(const Buffer& buffer, std::int64_t offset, std::int64_t count) {
-  if (count == 0) return {nullptr, 0, buffer.dtype, buffer.device};
-  std::byte* data =
-      static_cast<std::byte*>(buffer.data) + static_cast<std::size_t>(offset) * size_of(buffer.dtype);
-  return {data, count, buffer.dtype, buffer.device};
-}
-
-void copy(const Buffer& from, const Buffer& to) {
-  if (from.data != to.data && from.count > 0) std::memcpy(to.data, from.data, from.bytes());
-}
 
 class TcpCommunicator final : public Communicator {
  public:
@@ -213,15 +201,7 @@ Work TcpCommunicator::barrier() {
 
 std::unique_ptr<Communicator> make_tcp_communicator(int rank, int world_size, std::shared_ptr<Store> store,
                                                     CommunicatorOptions options) {
-  if (world_size < 1 || rank < 0 || rank >= world_size) {
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("there is no rank {} in a world of {}", rank, world_size));
-  }
-  if (world_size > 1 && store == nullptr) {
-    throw Error(
-        ErrorCode::kInvalidArgument,
-        fmt::format("a tcp communicator of {} ranks needs a store to exchange addresses", world_size));
-  }
+  check_world("tcp", rank, world_size, store.get());
   return std::make_unique<tcp::TcpCommunicator>(rank, world_size, std::move(store), options);
 }
 

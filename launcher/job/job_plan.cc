@@ -114,13 +114,13 @@ void require_a_core_for_each_rank(const JobPlan& plan) {
   }
 }
 
-void require_room_here(const JobPlan& plan, int most_ranks) {
+void require_room_here(const JobPlan& plan, const Machine& machine) {
   for (const NodePlan& node : plan.nodes) {
-    if (!node.is_this_machine || node.placement.rank_count() <= most_ranks) continue;
+    if (!node.is_this_machine || node.placement.rank_count() <= machine.most_ranks) continue;
     fail(
-        fmt::format("{} ranks on this machine are more than its limits allow, which is about {} (open files: "
-                    "ulimit -Hn; threads: /proc/sys/kernel/threads-max); start fewer, or raise the limits.",
-                    node.placement.rank_count(), most_ranks));
+        fmt::format("{} ranks on this machine are more than its limits allow, which is about {} ({}); start "
+                    "fewer, or raise the limits.",
+                    node.placement.rank_count(), machine.most_ranks, machine.what_limits_ranks));
   }
 }
 
@@ -145,7 +145,7 @@ JobPlan make_job_plan(const PlanInputs& inputs) {
     plan.world_size += placement.rank_count();
     plan.nodes.push_back({std::move(placement), std::move(devices), is_here});
   }
-  require_room_here(plan, inputs.machine.most_ranks);
+  require_room_here(plan, inputs.machine);
   require_that_ranks_exist(spec.shown_ranks, plan.world_size);
   plan.cores_per_node = inputs.machine.usable_core_count();
   plan.bound_cores = cores_to_bind(spec, inputs.machine);

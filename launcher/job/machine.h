@@ -26,6 +26,7 @@ struct Machine {
   // How many processors' worth of time it may use, where a limit of its container says so (cgroup cpu.max).
   std::optional<double> processor_quota;
   int most_ranks = 1 << 20;        // that the limits of this system let one launcher start
+  std::string what_limits_ranks;   // and where they are set
   int gpu_count = 0;               // NVIDIA devices, whatever CUDA_VISIBLE_DEVICES says
   std::vector<Gpu> gpus;           // learn_gpu_places(); in CUDA's order where all are of one kind
   std::string loopback_interface;  // "lo"; empty where libraries take no name for it

@@ -93,6 +93,7 @@ Machine Machine::of_this() {
   machine.processor_quota =
       quota_of_processors("/sys/fs/cgroup", {std::istreambuf_iterator<char>(own_cgroups), {}});
   machine.most_ranks = most_ranks_by_limits();
+  machine.what_limits_ranks = "open files: ulimit -Hn; threads: /proc/sys/kernel/threads-max";
   machine.gpu_count = count_gpus();
   machine.loopback_interface = "lo";
   return machine;

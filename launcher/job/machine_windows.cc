@@ -40,6 +40,16 @@ std::vector<Core> usable_cores() {
   return cores.empty() ? Machine().cores : cores;
 }
 
+// The memory that is left, page file included, over what a process takes before it does anything.
+int most_ranks_by_memory() {
+  constexpr DWORDLONG kOfEachRank = 1 << 20;
+  MEMORYSTATUSEX memory = {};
+  memory.dwLength = sizeof memory;
+  if (GlobalMemoryStatusEx(&memory) == 0) return Machine().most_ranks;
+  const DWORDLONG most = std::max<DWORDLONG>(memory.ullAvailPageFile / kOfEachRank, 1);
+  return static_cast<int>(std::min<DWORDLONG>(most, Machine().most_ranks));
+}
+
 // NVML comes with the driver; a machine without it has no usable GPU.
 int count_gpus() {
   const HMODULE library = LoadLibraryExW(L"nvml.dll", nullptr, LOAD_LIBRARY_SEARCH_SYSTEM32);
@@ -68,6 +78,8 @@ Machine Machine::of_this() {
   if (GetComputerNameExW(ComputerNameDnsHostname, name, &units) != 0)
     machine.host_name = to_utf8(std::wstring_view(name, units));
   machine.cores = usable_cores();
+  machine.most_ranks = most_ranks_by_memory();
+  machine.what_limits_ranks = "1 MiB of memory and page file each, at least";
   machine.gpu_count = count_gpus();
   return machine;
 }

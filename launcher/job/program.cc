@@ -56,7 +56,7 @@ std::string find_python(const Environment& environment) {
   if (is_folder(name)) throw Error(ErrorCode::kSystem, fmt::format("{} is a folder, not a program.", name));
   if (is_file(name)) {
     throw Error(ErrorCode::kSystem,
-                fmt::format("{0} is not executable. Make it so with \"chmod +x {0}\"; {1}", name,
+                fmt::format("{} is not executable. {}; {}", name, executable_advice(name),
                             is_python_script(name) ? "or leave --no_python out to run it by python."
                                                    : "a Python script must end in .py."));
   }
@@ -109,6 +109,13 @@ void activate_venv(Environment& environment, const std::string& script) {
   environment.set("VIRTUAL_ENV", to_text(programs.parent_path()));
   prepend_search_folder(environment, to_text(programs));
   environment.remove("PYTHONHOME");
+}
+
+void add_python_link(Environment& environment) {
+  std::error_code failure;
+  const std::filesystem::path folder = to_path(own_folder()).parent_path() / "share/deepscale/python";
+  if (!std::filesystem::is_directory(folder, failure)) return;
+  append_search_folder(environment, "PYTHONPATH", to_text(folder));
 }
 
 }  // namespace deepscale

@@ -30,4 +30,9 @@ Program resolve_program(const JobSpec& spec, const Environment& environment);
 // Makes `environment` that of an activated venv, as sourcing `script` (<venv>/bin/activate) would.
 void activate_venv(Environment& environment, const std::string& script);
 
+// Lets Python ranks import deepscale_link, and prints their stacks when they hang: the last folder of
+// PYTHONPATH becomes that of agents/link/python, which lies in ../share/deepscale/python of this program's.
+// Where it is not there, nothing changes.
+void add_python_link(Environment& environment);
+
 }  // namespace deepscale

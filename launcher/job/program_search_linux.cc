@@ -17,6 +17,10 @@ std::optional<std::string> executable_at(const std::string& path, const Environm
   return path;
 }
 
+std::string executable_advice(const std::string& path) {
+  return "Make it so with \"chmod +x " + path + "\"";
+}
+
 std::vector<std::string> search_folders(const Environment& environment) {
   std::vector<std::string> folders;
   const std::string path = environment.get_or("PATH", "/usr/local/bin:/usr/bin:/bin");
@@ -31,6 +35,11 @@ std::vector<std::string> search_folders(const Environment& environment) {
 void prepend_search_folder(Environment& environment, const std::string& folder) {
   const std::string path = environment.get_or("PATH", "");
   environment.set("PATH", path.empty() ? folder : folder + ":" + path);
+}
+
+void append_search_folder(Environment& environment, const std::string& variable, const std::string& folder) {
+  const std::string before = environment.get_or(variable, "");
+  environment.set(variable, before.empty() ? folder : before + ":" + folder);
 }
 
 std::vector<std::string> python_paths(const std::string& environment_folder) {

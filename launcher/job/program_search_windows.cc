@@ -43,6 +43,10 @@ std::optional<std::string> executable_at(const std::string& path, const Environm
   return std::nullopt;
 }
 
+std::string executable_advice(const std::string&) {
+  return "Windows starts files that end in .exe, .com, .bat or .cmd";
+}
+
 std::vector<std::string> search_folders(const Environment& environment) {
   return split(environment.get_or("PATH", ""));
 }
@@ -50,6 +54,11 @@ std::vector<std::string> search_folders(const Environment& environment) {
 void prepend_search_folder(Environment& environment, const std::string& folder) {
   const std::string path = environment.get_or("PATH", "");
   environment.set("PATH", path.empty() ? folder : folder + ";" + path);
+}
+
+void append_search_folder(Environment& environment, const std::string& variable, const std::string& folder) {
+  const std::string before = environment.get_or(variable, "");
+  environment.set(variable, before.empty() ? folder : before + ";" + folder);
 }
 
 std::vector<std::string> python_paths(const std::string& environment_folder) {

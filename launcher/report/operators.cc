@@ -99,7 +99,7 @@ EnvironmentReport operator_sections(bool has_gpu) {
       {"backends",
        {usable("single", "one process"), usable("shm", "the processes of one host, through shared memory"),
         usable("tcp", "any number of processes, through the CPU"),
-        library_backend("gloo", false, {"libgloo.so.0", "libgloo.so"}),
+        library_backend("gloo", build_facts::kWithGloo, {"libgloo.so.0"}),
         library_backend("nccl", build_facts::kWithNccl, nccl_libraries())}}};
 }
 

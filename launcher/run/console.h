@@ -41,6 +41,8 @@ class Console {
   // The remarks of one stream must not overtake the other's: true when nothing waits on either.
   bool is_idle() const;
   void call_when_idle();
+  // Grows as long as somebody reads what we write.
+  std::uint64_t written_bytes() const { return out_.written_bytes() + err_.written_bytes(); }
   // Take no more lines until on_idle.
   bool is_full() const { return out_.is_full() || err_.is_full(); }
   bool is_json() const { return json_events_; }

@@ -29,6 +29,7 @@ namespace asio = boost::asio;
 constexpr int kTimeoutExitCode = 124;
 constexpr int kPreemptedExitCode = 75;  // EX_TEMPFAIL of sysexits.h: try again later
 constexpr auto kLeastDrainTime = std::chrono::milliseconds(200);
+constexpr auto kMostDrainTime = std::chrono::seconds(5);
 
 // Restarts that fail in the same way this soon, this often in a row, make no progress.
 constexpr auto kQuickFailure = std::chrono::seconds(10);
@@ -70,6 +71,7 @@ class JobRunner final : public NodeListener {
   void begin_stopping();
   void handle_idle_console();
   void limit_draining();
+  void give_up_draining_at(Clock::time_point time, Clock::time_point at_latest);
 
   void on_output(const OutputLine& line) override;
   void on_event(const RankEvent& event) override;
@@ -199,7 +201,8 @@ void JobRunner::handle_signal(const JobSignal& signal) {
       agent_->kill_now();
       break;
     case State::kDraining:
-      io_.stop();
+      is_killing_ = true;
+      limit_draining();
       break;
     case State::kIdle:
     case State::kRestarting:
@@ -340,13 +343,23 @@ void JobRunner::drain(std::string_view outcome, int exit_code) {
   handle_idle_console();
 }
 
-// Whoever reads our output may take all the time it needs, unless we were asked to end.
+// Whoever reads our output may take all the time it needs, unless we were asked to end. Then whoever goes on
+// reading has some more.
 void JobRunner::limit_draining() {
   if (!stop_signal_ && !timed_out_) return;
   const auto at_least = Clock::now() + kLeastDrainTime;
-  drain_limit_.expires_at(is_killing_ ? at_least : std::max(stop_deadline_, at_least));
-  drain_limit_.async_wait([this](const boost::system::error_code& cancelled) {
-    if (!cancelled) io_.stop();
+  const auto end = is_killing_ ? at_least : std::max(stop_deadline_, at_least);
+  give_up_draining_at(end, end + kMostDrainTime);
+}
+
+void JobRunner::give_up_draining_at(Clock::time_point time, Clock::time_point at_latest) {
+  drain_limit_.expires_at(time);
+  const std::uint64_t written_before = console_.written_bytes();
+  drain_limit_.async_wait([this, written_before, at_latest](const boost::system::error_code& cancelled) {
+    if (cancelled) return;
+    const auto now = Clock::now();
+    if (console_.written_bytes() == written_before || now >= at_latest) return io_.stop();
+    give_up_draining_at(now + kLeastDrainTime, at_latest);
   });
 }
 

@@ -9,7 +9,9 @@
 #include "launcher/job/job_plan.h"
 #include "launcher/job/plan_text.h"
 #include "launcher/job/rank_environment.h"
+#include "launcher/run/fine_timers.h"
 #include "launcher/run/job_runner.h"
+#include "launcher/run/stop_event.h"
 
 namespace deepscale {
 namespace {
@@ -73,7 +75,7 @@ int print_plan(const JobSpec& spec, const JobPlan& plan, const Environment& envi
 
 int launch(const JobSpec& spec) {
   refuse_multi_node_options(spec);
-  const Environment environment = environment_for(spec);
+  Environment environment = environment_for(spec);
   Machine machine = Machine::of_this();
   if (spec.bind_cores_to_rank || !spec.bind_core_list.empty()) machine.learn_gpu_places();
   Program program;
@@ -83,10 +85,13 @@ int launch(const JobSpec& spec) {
     fmt::print(stderr, "deepscale: {}\n", error.what());
     return error.code() == ErrorCode::kNotFound ? kNotFoundExitCode : kNotExecutableExitCode;
   }
+  if (program.is_python) add_python_link(environment);
   JobPlan plan = make_job_plan({spec, hosts_for(spec), machine, environment, program});
   if (spec.dry_run) return print_plan(spec, plan, environment);
   require_this_machine_only(plan);
   std::vector<std::string> notes = remarks(spec, plan, machine);
+  const FineTimers fine_timers;
+  const StopEvent stop_event;
   return run_job({spec, std::move(plan), environment, machine.host_name, std::move(notes),
                   Logger("launcher", spec.log_level)});
 }

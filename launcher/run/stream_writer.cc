@@ -1,5 +1,7 @@
 #include "launcher/run/stream_writer.h"
 
+#include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <string>
@@ -25,7 +27,7 @@ struct StreamWriter::State {
       batch.swap(pending);
       is_writing = !batch.empty();
       lock.unlock();
-      if (!reader_is_gone) reader_is_gone = !write_standard_stream(stream, batch);
+      if (!reader_is_gone) reader_is_gone = !write(batch);
       batch.clear();
       lock.lock();
       is_writing = false;
@@ -36,11 +38,23 @@ struct StreamWriter::State {
     }
   }
 
+  // In pieces, so that written_bytes tells of a slow reader that it reads.
+  bool write(std::string_view batch) {
+    for (; !batch.empty(); batch.remove_prefix(std::min(batch.size(), kPieceBytes))) {
+      const std::string_view piece = batch.substr(0, kPieceBytes);
+      if (!write_standard_stream(stream, piece)) return false;
+      written_bytes += piece.size();
+    }
+    return true;
+  }
+
+  static constexpr std::size_t kPieceBytes = 64 << 10;
   const StandardStream stream;
   const std::function<void()> on_idle;
   mutable std::mutex mutex;
   std::condition_variable changed;
   std::string pending;
+  std::atomic<std::uint64_t> written_bytes = 0;
   bool is_writing = false;
   bool wants_call = false;
   bool is_started = false;
@@ -77,6 +91,10 @@ bool StreamWriter::is_full() const {
 bool StreamWriter::is_idle() const {
   std::lock_guard lock(state_->mutex);
   return state_->pending.empty() && !state_->is_writing;
+}
+
+std::uint64_t StreamWriter::written_bytes() const {
+  return state_->written_bytes;
 }
 
 void StreamWriter::call_when_idle() {

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string_view>
@@ -34,6 +35,8 @@ class StreamWriter {
   bool is_full() const;
   // Everything appended so far has been written or dropped.
   bool is_idle() const;
+  // How much was written so far: whether somebody still reads.
+  std::uint64_t written_bytes() const;
   // Asks for one call of on_idle, which comes at once when nothing waits.
   void call_when_idle();
 

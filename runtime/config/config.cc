@@ -33,11 +33,6 @@ std::vector<Key> keys_of_this_version(const ConfigContext& context, Config& conf
        {},
        answer(config.gradient_clipping, context.gradient_clipping)},
       {"steps_per_print", integer(config.steps_per_print, 0)},
-      {"wall_clock_breakdown",
-       [&](const Value& value) {
-         config.wall_clock_breakdown = value.as_bool();
-         off_or_warn("the wall clock breakdown")(value);
-       }},
       {"prescale_gradients", boolean(config.prescale_gradients)},
       {"gradient_predivide_factor", number(config.gradient_predivide_factor, kAboveZero)},
       {"optimizer", [&](const Value& value) { read_optimizer(value, config.optimizer); }},
@@ -53,11 +48,9 @@ void require_supported(const Config& config, std::string_view source) {
     throw Error(ErrorCode::kUnsupported, fmt::format("{}: {}: {} is not in this version of DeepScale; {}",
                                                      source, path, feature, remedy));
   };
-  if (config.zero.offload_optimizer.device != OffloadDevice::kNone) {
-    refuse("zero_optimization.offload_optimizer.device", "offloading the optimizer", "set it to \"none\"");
-  }
-  if (config.zero.offload_param.device != OffloadDevice::kNone) {
-    refuse("zero_optimization.offload_param.device", "offloading parameters", "set it to \"none\"");
+  if (config.zero.offload_param.device == OffloadDevice::kNvme) {
+    refuse("zero_optimization.offload_param.device", "offloading parameters to files",
+           "set it to \"cpu\" or \"none\"");
   }
 }
 
@@ -68,7 +61,8 @@ Config parse_config(std::string_view text, std::string_view source, const Config
   PrecisionKeys precision;
   BatchKeys batch;
   std::vector<Key> keys = keys_of_this_version(context, config);
-  for (auto& more : {batch_keys(context, batch), precision_keys(precision), other_keys(config.aio)}) {
+  for (auto& more : {batch_keys(context, batch), precision_keys(precision), observer_keys(config),
+                     other_keys(config.aio)}) {
     keys.insert(keys.end(), more.begin(), more.end());
   }
   Document document{.source = std::string(source), .context = context, .warnings = config.warnings};

@@ -104,8 +104,31 @@ struct ZeroConfig {
   std::int64_t prefetch_bucket_size = 50'000'000;
   std::int64_t param_persistence_threshold = 100'000;
   std::int64_t sub_group_size = 1'000'000'000;  // elements whose optimizer state is in memory at a time
+  bool gather_16bit_weights_on_model_save = false;
   OffloadConfig offload_param;
   OffloadConfig offload_optimizer;
+};
+
+// csv_monitor or tensorboard: files of values over the steps.
+struct MonitorConfig {
+  bool enabled = false;
+  std::string output_path;  // empty: the monitor's name, in the current folder
+  std::string job_name = "DeepSpeedJobName";
+};
+
+struct CommsLoggerConfig {
+  bool enabled = false;
+  bool verbose = false;               // a log line for each operation
+  bool prof_all = true;               // else prof_ops only
+  std::vector<std::string> prof_ops;  // "all_reduce", "all_gather", ...
+};
+
+// A report on the floating-point operations of one step.
+struct FlopsProfilerConfig {
+  bool enabled = false;
+  std::int64_t profile_step = 1;  // so many steps come before it
+  bool detailed = true;           // with a table by operator
+  std::string output_file;        // empty: the log
 };
 
 struct Config {
@@ -118,6 +141,11 @@ struct Config {
   double gradient_clipping = 1.0;    // by global L2 norm; 0: off
   std::int64_t steps_per_print = 0;  // 0: never
   bool wall_clock_breakdown = false;
+  MonitorConfig csv_monitor;
+  MonitorConfig tensorboard;
+  CommsLoggerConfig comms_logger;
+  FlopsProfilerConfig flops_profiler;
+  bool cpu_checkpointing = false;  // activation_checkpointing.cpu_checkpointing
   bool prescale_gradients = false;
   double gradient_predivide_factor = 1.0;
 

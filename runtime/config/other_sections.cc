@@ -29,17 +29,11 @@ const std::vector<SwitchedSection> kRefusedWhenEnabled = {
 };
 
 const std::vector<SwitchedSection> kIgnoredWhenEnabled = {
-    {"tensorboard", "logging to TensorBoard", {"output_path", "job_name"}},
-    {"csv_monitor", "logging to CSV files", {"output_path", "job_name"}},
     {"wandb", "logging to Weights & Biases", {"group", "team", "project"}},
     {"comet",
      "logging to Comet",
      {"samples_log_interval", "project", "workspace", "api_key", "experiment_name", "experiment_key",
       "online", "mode"}},
-    {"flops_profiler",
-     "the FLOPS profiler",
-     {"recompute_fwd_factor", "profile_step", "module_depth", "top_modules", "detailed", "output_file"}},
-    {"comms_logger", "the communication logger", {"verbose", "prof_all", "debug", "prof_ops"}},
     {"autotuning", "autotuning"},
 };
 
@@ -61,17 +55,6 @@ Key refused_when_there(const char* name, const char* feature) {
   return {name, [feature](const Value& section) {
             if (!section.is_empty()) section.not_here(feature);
           }};
-}
-
-void read_activation_checkpointing(const Value& section) {
-  section.read_section({
-      {"partition_activations", off_only("partitioned activation checkpointing")},
-      {"cpu_checkpointing", off_only("activation checkpointing in CPU memory")},
-      {"contiguous_memory_optimization", off_only("activation checkpointing in contiguous memory")},
-      {"number_checkpoints", accepted(kInteger)},
-      {"synchronize_checkpoint_boundary", accepted(kBool)},
-      {"profile", accepted(kBool)},
-  });
 }
 
 void read_aio(const Value& section, AioConfig& aio) {
@@ -160,7 +143,6 @@ std::vector<Key> other_keys(AioConfig& aio) {
   keys.push_back(refused_when_there("sparse_attention", "sparse attention"));
   keys.push_back(refused_when_there("compression_training", "model compression"));
   keys.push_back(refused_when_there("weight_quantization", "weight quantization"));
-  keys.push_back({"activation_checkpointing", read_activation_checkpointing});
   keys.push_back({"aio", [&aio](const Value& section) { read_aio(section, aio); }});
   keys.push_back({"checkpoint", read_checkpoint});
   keys.push_back({"tensor_parallel", read_tensor_parallel});

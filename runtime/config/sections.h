@@ -42,6 +42,9 @@ void apply_batch(const BatchKeys& batch, std::string_view source, const ConfigCo
 // does not have.
 std::vector<Key> other_keys(AioConfig& aio);
 
+// csv_monitor, tensorboard, comms_logger, flops_profiler, wall_clock_breakdown, activation_checkpointing.
+std::vector<Key> observer_keys(Config& config);
+
 // Refuses what the file asks for, Config can say, and this version cannot do yet. Error(kUnsupported).
 void require_supported(const Config& config, std::string_view source);
 

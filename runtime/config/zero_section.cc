@@ -111,6 +111,9 @@ std::vector<Key> partition_keys(const Value& section, ZeroConfig& zero, std::opt
       {"overlap_comm", [&](const Value& value) { overlap_comm = value.as_bool(); }},
       {"ignore_unused_parameters", boolean(zero.ignore_unused_parameters)},
       {"sub_group_size", integer(zero.sub_group_size, 1)},
+      {"gather_16bit_weights_on_model_save",
+       boolean(zero.gather_16bit_weights_on_model_save),
+       {"stage3_gather_16bit_weights_on_model_save", "stage3_gather_fp16_weights_on_model_save"}},
       {"offload_param", [&](const Value& value) { read_offload_param(value, zero.offload_param); }},
       {"offload_optimizer",
        [&](const Value& value) { read_offload_optimizer(value, zero.offload_optimizer); }},
@@ -135,9 +138,6 @@ std::vector<Key> keys_without_effect() {
   }
   for (const char* name : {"use_all_reduce_for_fetch_params", "allgather_sequential"})
     keys.push_back(stage3_key(name, kBool));
-  keys.push_back({"gather_16bit_weights_on_model_save",
-                  accepted(kBool),
-                  {"stage3_gather_16bit_weights_on_model_save", "stage3_gather_fp16_weights_on_model_save"}});
   keys.push_back({"leaf_module", accepted(kObject)});
   return keys;
 }

@@ -1,30 +1,27 @@
 #include "runtime/engine/checkpoint.h"
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 #include <torch/torch.h>
 
-#include <algorithm>
-#include <fstream>
 #include <functional>
 #include <map>
-#include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 
 #include "comm/base/error.h"
-#include "runtime/checkpoint/durable_file.h"
+#include "runtime/checkpoint/checkpoint_folder.h"
+#include "runtime/checkpoint/model_writer.h"
 #include "runtime/checkpoint/safetensors.h"
+#include "runtime/checkpoint/saved_pieces.h"
 
 namespace deepscale {
 namespace {
 
-using Json = nlohmann::json;
 namespace fs = std::filesystem;
+using ParameterShapes = std::map<std::string, std::vector<std::int64_t>>;
 
-constexpr const char* kIndexName = "checkpoint.json";
-constexpr const char* kLatestName = "latest";
-constexpr const char* kMaster = "master";
 constexpr const char* kRandomState = "rng/cpu";
-constexpr int kFormat = 1;
 
 const char* stored_dtype(at::ScalarType type) {
   switch (type) {
@@ -66,12 +63,9 @@ void together(TensorCollectives& collectives, const char* what, const std::funct
   }
 }
 
-// "master", and what the optimizer keeps; one flat tensor for each segment.
-std::vector<Optimizer::Moments> quantities_of(const CheckpointSubject& subject) {
-  std::vector<Optimizer::Moments> quantities = subject.optimizer.moments();
-  quantities.push_back({kMaster, {}});
-  for (const Segment& segment : subject.stage.layout()) quantities.back().tensors.push_back(segment.master);
-  return quantities;
+Optimizer::Range range_of(const SegmentPiece& piece, const std::string& quantity) {
+  return {
+      .quantity = quantity, .segment = piece.segment, .begin = piece.segment_offset, .numel = piece.numel};
 }
 
 struct NamedTensor {
@@ -101,6 +95,13 @@ void restore_random_state(const at::Tensor& state) {
   generator.set_state(state);
 }
 
+ParameterShapes shapes_of(const ModelTensors& tensors) {
+  ParameterShapes shapes;
+  for (std::size_t i = 0; i < tensors.trainable.size(); ++i)
+    shapes[tensors.trainable_names[i]] = tensors.trainable[i].sizes().vec();
+  return shapes;
+}
+
 // Saving.
 
 std::int64_t agree_on_id(TensorCollectives& collectives) {
@@ -109,118 +110,65 @@ std::int64_t agree_on_id(TensorCollectives& collectives) {
   return id.item<std::int64_t>();
 }
 
-std::string file_name(std::int64_t id, int rank) {
-  return fmt::format("{:08x}.rank_{}.safetensors", id, rank);
+// What keeps the tensor alive, as the saver wants it.
+TensorToSave to_save(const std::string& name, const at::Tensor& tensor, bool is_shared) {
+  const auto owner = std::make_shared<at::Tensor>(tensor);
+  return {.name = name,
+          .dtype = stored_dtype(tensor.scalar_type()),
+          .shape = tensor.sizes().vec(),
+          .data = std::shared_ptr<const void>(owner, owner->data_ptr()),
+          .is_shared = is_shared};
 }
 
-std::vector<NamedTensor> tensors_to_save(const CheckpointSubject& subject) {
-  std::vector<NamedTensor> all;
+std::vector<TensorToSave> tensors_to_save(const CheckpointSubject& subject, bool in_background) {
+  std::vector<TensorToSave> all;
   if (subject.stage.saves_pieces()) {
     const std::vector<SegmentPiece> pieces = subject.stage.pieces();
-    for (const Optimizer::Moments& quantity : quantities_of(subject)) {
+    for (const std::string& quantity : subject.optimizer.quantities()) {
       for (const SegmentPiece& piece : pieces) {
-        const at::Tensor flat = quantity.tensors[piece.segment].view({-1});
-        all.push_back({fmt::format("{}/{}@{}", piece.parameter, quantity.name, piece.parameter_offset),
-                       flat.narrow(0, piece.segment_offset, piece.numel).cpu().contiguous()});
+        const at::Tensor values = subject.optimizer.read(range_of(piece, quantity));
+        all.push_back(to_save(fmt::format("{}/{}@{}", piece.parameter, quantity, piece.parameter_offset),
+                              values, in_background && subject.optimizer.reads_in_place(quantity)));
       }
     }
   }
-  all.push_back({kRandomState, random_state()});
+  all.push_back(to_save(kRandomState, random_state(), false));
   for (const NamedTensor& fixed : fixed_tensors(subject.tensors)) {
     // A copy, since a gathered parameter loses its memory when the next one is gathered.
     const at::Tensor values = fixed.tensor.clone(at::MemoryFormat::Contiguous).cpu();
-    if (subject.collectives.rank() == 0) all.push_back({fixed.name, values});
+    if (subject.collectives.rank() == 0) all.push_back(to_save(fixed.name, values, false));
   }
   return all;
 }
 
-void make_folder(const fs::path& folder) {
-  std::error_code failure;
-  fs::create_directories(folder, failure);
-  if (failure) {
-    throw Error(ErrorCode::kSystem, fmt::format("cannot save a checkpoint: cannot make the folder {}: {}",
-                                                folder.string(), failure.message()));
-  }
-}
-
-void write_file(const fs::path& path, const std::vector<NamedTensor>& tensors) {
-  std::vector<StoredTensor> stored;
-  for (const auto& [name, tensor] : tensors) {
-    stored.push_back({name, stored_dtype(tensor.scalar_type()), tensor.sizes().vec(), tensor.data_ptr()});
-  }
-  try {
-    write_safetensors(path, stored);
-  } catch (const Error&) {
-    std::error_code ignored;
-    fs::remove(path, ignored);
-    throw;
-  }
-}
-
-Json shapes_of(const ModelTensors& tensors) {
-  Json shapes = Json::object();
-  for (std::size_t i = 0; i < tensors.trainable.size(); ++i)
-    shapes[tensors.trainable_names[i]] = tensors.trainable[i].sizes().vec();
-  return shapes;
-}
-
-Json index_of(const CheckpointSubject& subject, std::int64_t id, const std::string& client_state) {
+CheckpointIndex index_of(const CheckpointSubject& subject, std::int64_t id, const std::string& client_state) {
   const LossScaler::State& scaler = subject.loss_scaler.state();
-  Json files = Json::array();
-  for (int rank = 0; rank < subject.collectives.size(); ++rank) files.push_back(file_name(id, rank));
-  return {{"format", kFormat},
-          {"files", files},
-          {"world_size", subject.collectives.size()},
-          {"parameters", shapes_of(subject.tensors)},
-          {"micro_steps", subject.progress.micro_steps},
-          {"global_steps", subject.progress.global_steps},
-          {"skipped_steps", subject.progress.skipped_steps},
-          {"optimizer_steps", subject.optimizer.steps()},
-          {"loss_scaler",
-           {{"scale", scaler.scale},
-            {"hysteresis_left", scaler.hysteresis_left},
-            {"step", scaler.step},
-            {"last_overflow_step", scaler.last_overflow_step}}},
-          {"client_state", client_state}};
-}
-
-// Files of earlier saves under this tag, and of saves that did not come to their end.
-void remove_stale_files(const fs::path& folder, const Json& index) {
-  const Json& files = index["files"];
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
-    const std::string name = entry.path().filename().string();
-    const bool is_ours = std::find(files.begin(), files.end(), Json(name)) != files.end();
-    if (entry.path().extension() == ".safetensors" && !is_ours) fs::remove(entry.path(), ignored);
-  }
+  CheckpointIndex index = {.parameters = shapes_of(subject.tensors),
+                           .micro_steps = subject.progress.micro_steps,
+                           .global_steps = subject.progress.global_steps,
+                           .skipped_steps = subject.progress.skipped_steps,
+                           .optimizer_steps = subject.optimizer.steps(),
+                           .samples = subject.progress.samples,
+                           .loss_scaler = {.scale = scaler.scale,
+                                           .hysteresis_left = scaler.hysteresis_left,
+                                           .step = scaler.step,
+                                           .last_overflow_step = scaler.last_overflow_step},
+                           .client_state = client_state};
+  for (int rank = 0; rank < subject.collectives.size(); ++rank)
+    index.files.push_back(checkpoint_file_name(id, rank));
+  return index;
 }
 
 // Loading.
 
-std::string read_text(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file)
-    throw Error(ErrorCode::kNotFound, fmt::format("no checkpoint: there is no file {}", path.string()));
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-Json read_index(const fs::path& path) {
-  const Json index = Json::parse(read_text(path), nullptr, /*allow_exceptions=*/false);
-  if (!index.is_object() || index.value("format", 0) != kFormat) {
-    throw Error(ErrorCode::kProtocol,
-                fmt::format("{}: damaged, or of another version of DeepScale", path.string()));
-  }
-  return index;
-}
-
-void require_same_model(const Json& index, const ModelTensors& tensors, const fs::path& path) {
-  const Json ours = shapes_of(tensors);
-  const Json& saved = index.at("parameters");
-  const auto shape_in = [](const Json& shapes, const std::string& name) {
-    return shapes.contains(name) ? shapes[name].dump() : std::string("none");
+void require_same_model(const ParameterShapes& saved, const ModelTensors& tensors, const fs::path& path) {
+  const ParameterShapes ours = shapes_of(tensors);
+  const auto shape_in = [](const ParameterShapes& shapes, const std::string& name) {
+    const auto found = shapes.find(name);
+    return found == shapes.end() ? "none" : fmt::format("[{}]", fmt::join(found->second, ","));
   };
-  for (const Json* shapes : {&ours, &saved}) {
-    for (const auto& [name, shape] : shapes->items()) {
+  for (const ParameterShapes* shapes : {&ours, &saved}) {
+    for (const auto& [name, shape] : *shapes) {
       if (shape_in(ours, name) == shape_in(saved, name)) continue;
       throw Error(ErrorCode::kInvalidArgument,
                   fmt::format("{} is of another model: the shape of parameter '{}' is {} here and {} there",
@@ -229,59 +177,13 @@ void require_same_model(const Json& index, const ModelTensors& tensors, const fs
   }
 }
 
-// Runs of elements in all files, by parameter and quantity.
-class SavedPieces {
- public:
-  explicit SavedPieces(std::vector<SafetensorsReader>& readers) : readers_(readers) {
-    for (std::size_t file = 0; file < readers.size(); ++file) {
-      for (const auto& [name, entry] : readers[file].entries()) {
-        const std::size_t mark = name.rfind('@');
-        if (mark == std::string::npos || entry.dtype != "F32" || entry.shape.size() != 1) continue;
-        const std::int64_t offset = std::strtoll(name.c_str() + mark + 1, nullptr, 10);
-        runs_[name.substr(0, mark)].push_back({file, name, offset, entry.shape[0]});
-      }
-    }
-  }
-
-  // Fills `destination`, which is the piece.
-  void read(const SegmentPiece& piece, const std::string& quantity, const at::Tensor& destination) {
-    const std::string key = piece.parameter + "/" + quantity;
-    std::int64_t filled = 0;
-    for (const Run& run : runs_[key]) {
-      const std::int64_t begin = std::max(run.offset, piece.parameter_offset);
-      const std::int64_t end = std::min(run.offset + run.numel, piece.parameter_offset + piece.numel);
-      if (begin >= end) continue;
-      const at::Tensor values = at::empty({run.numel}, at::kFloat);
-      readers_[run.file].read(run.name, values.data_ptr());
-      destination.narrow(0, begin - piece.parameter_offset, end - begin)
-          .copy_(values.narrow(0, begin - run.offset, end - begin));
-      filled += end - begin;
-    }
-    if (filled == piece.numel) return;
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("checkpoint: {} of the {} elements of '{}' that this rank needs are in its "
-                            "files; was it saved with another optimizer?",
-                            filled, piece.numel, key));
-  }
-
- private:
-  struct Run {
-    std::size_t file;
-    std::string name;
-    std::int64_t offset;
-    std::int64_t numel;
-  };
-  std::vector<SafetensorsReader>& readers_;
-  std::map<std::string, std::vector<Run>> runs_;
-};
-
-void read_pieces(const CheckpointSubject& subject, std::vector<SafetensorsReader>& readers) {
-  SavedPieces saved(readers);
+void read_pieces(const CheckpointSubject& subject, SavedPieces& saved) {
   const std::vector<SegmentPiece> pieces = subject.stage.pieces();
-  for (const Optimizer::Moments& quantity : quantities_of(subject)) {
+  for (const std::string& quantity : subject.optimizer.quantities()) {
     for (const SegmentPiece& piece : pieces) {
-      const at::Tensor flat = quantity.tensors[piece.segment].view({-1});
-      saved.read(piece, quantity.name, flat.narrow(0, piece.segment_offset, piece.numel));
+      const at::Tensor values = at::empty({piece.numel}, at::kFloat);
+      saved.read({piece.parameter, quantity, piece.parameter_offset, piece.numel}, values.data_ptr<float>());
+      subject.optimizer.write(range_of(piece, quantity), values);
     }
   }
 }
@@ -299,16 +201,32 @@ at::Tensor read_like(SafetensorsReader& reader, const std::string& name, const a
   return values;
 }
 
-void restore_counters(const Json& index, const CheckpointSubject& subject) {
-  subject.progress = {.micro_steps = index.at("micro_steps"),
-                      .global_steps = index.at("global_steps"),
-                      .skipped_steps = index.at("skipped_steps")};
-  subject.optimizer.restore_steps(index.at("optimizer_steps"));
-  const Json& scaler = index.at("loss_scaler");
-  subject.loss_scaler.restore({.scale = scaler.at("scale"),
-                               .hysteresis_left = scaler.at("hysteresis_left"),
-                               .step = scaler.at("step"),
-                               .last_overflow_step = scaler.at("last_overflow_step")});
+void restore_counters(const CheckpointIndex& index, const CheckpointSubject& subject) {
+  subject.progress = {.micro_steps = index.micro_steps,
+                      .global_steps = index.global_steps,
+                      .skipped_steps = index.skipped_steps,
+                      .samples = index.samples};
+  subject.optimizer.restore_steps(index.optimizer_steps);
+  subject.loss_scaler.restore({.scale = index.loss_scaler.scale,
+                               .hysteresis_left = static_cast<int>(index.loss_scaler.hysteresis_left),
+                               .step = index.loss_scaler.step,
+                               .last_overflow_step = index.loss_scaler.last_overflow_step});
+}
+
+// In pieces, since masters may be in a file.
+void copy_masters_to_parameters(const CheckpointSubject& subject) {
+  constexpr std::int64_t kPieceNumel = 4 * 1024 * 1024;
+  const std::vector<Segment>& segments = subject.stage.layout();
+  for (std::size_t i = 0; i < segments.size(); ++i) {
+    if (!segments[i].has_master_apart()) continue;
+    const at::Tensor parameter = segments[i].parameter.view({-1});
+    for (std::int64_t begin = 0; begin < parameter.numel(); begin += kPieceNumel) {
+      const std::int64_t numel = std::min(kPieceNumel, parameter.numel() - begin);
+      parameter.narrow(0, begin, numel)
+          .copy_(
+              subject.optimizer.read({.quantity = "master", .segment = i, .begin = begin, .numel = numel}));
+    }
+  }
 }
 
 struct ReadCheckpoint {
@@ -318,45 +236,100 @@ struct ReadCheckpoint {
 
 // All that needs no collective.
 ReadCheckpoint read_checkpoint(const CheckpointSubject& subject, CheckpointName& name) {
-  if (name.tag.empty()) name.tag = read_text(name.directory / kLatestName);
+  if (name.tag.empty()) name.tag = latest_tag(name.directory);
   const fs::path folder = name.directory / name.tag;
-  const Json index = read_index(folder / kIndexName);
-  require_same_model(index, subject.tensors, folder);
-  std::vector<SafetensorsReader> readers;
-  for (const Json& file : index.at("files")) readers.emplace_back(folder / file.get<std::string>());
-  read_pieces(subject, readers);
+  const CheckpointIndex index = read_checkpoint_index(folder);
+  require_same_model(index.parameters, subject.tensors, folder);
+  SavedPieces saved(folder, index.files);
+  read_pieces(subject, saved);
   ReadCheckpoint read;
   for (const NamedTensor& fixed : fixed_tensors(subject.tensors))
-    read.fixed.push_back(read_like(readers.at(0), fixed.name, fixed.tensor));
-  if (static_cast<int>(readers.size()) == subject.collectives.size()) {
-    SafetensorsReader& own = readers[static_cast<std::size_t>(subject.collectives.rank())];
+    read.fixed.push_back(read_like(saved.files().front(), fixed.name, fixed.tensor));
+  if (static_cast<int>(saved.files().size()) == subject.collectives.size()) {
+    SafetensorsReader& own = saved.files()[static_cast<std::size_t>(subject.collectives.rank())];
     restore_random_state(read_like(own, kRandomState, random_state()));
   }
   restore_counters(index, subject);
-  read.client_state = index.at("client_state");
+  read.client_state = index.client_state;
   return read;
 }
 
 }  // namespace
 
-void save_checkpoint(const CheckpointSubject& subject, const CheckpointName& name,
-                     const std::string& client_state) {
+void start_checkpoint(const CheckpointSubject& subject, const CheckpointName& name,
+                      const CheckpointSaveOptions& options, CheckpointSaver& saver) {
   const at::NoGradGuard no_grad;
-  TensorCollectives& collectives = subject.collectives;
-  const fs::path folder = name.directory / name.tag;
-  const std::int64_t id = agree_on_id(collectives);
-  const std::vector<NamedTensor> tensors = tensors_to_save(subject);
+  CheckpointPart part{.directory = name.directory,
+                      .tag = name.tag,
+                      .id = agree_on_id(subject.collectives),
+                      .rank = subject.collectives.rank(),
+                      .tensors = tensors_to_save(subject, options.in_background),
+                      .keep_last = options.keep_last};
   subject.stage.rethrow_failure();
-  together(collectives, "saving a checkpoint", [&] {
-    make_folder(folder);
-    write_file(folder / file_name(id, collectives.rank()), tensors);
+  if (part.rank == 0) part.index = index_of(subject, part.id, options.client_state);
+  saver.start(std::move(part));
+}
+
+void finish_checkpoint(TensorCollectives& collectives, CheckpointSaver& saver) {
+  try {
+    together(collectives, "saving a checkpoint", [&] { saver.wait_for_write(); });
+  } catch (const Error&) {
+    saver.give_up("saving a checkpoint failed on another rank, which says why");
+    try {
+      saver.wait();
+    } catch (const Error&) {  // the first one says more
+    }
+    throw;
+  }
+  together(collectives, "saving a checkpoint", [&] { saver.wait(); });
+}
+
+namespace {
+
+// Weights by name, as they are in the model; gathered where they are needed.
+std::vector<NamedTensor> weights_of(const ModelTensors& tensors) {
+  std::vector<NamedTensor> weights;
+  const auto add = [&](const std::vector<std::string>& names, const std::vector<at::Tensor>& values) {
+    for (std::size_t i = 0; i < values.size(); ++i) weights.push_back({names[i], values[i].detach()});
+  };
+  add(tensors.trainable_names, tensors.trainable);
+  add(tensors.frozen_names, tensors.frozen);
+  add(tensors.buffer_names, tensors.buffers);
+  return weights;
+}
+
+}  // namespace
+
+void save_model(const CheckpointSubject& subject, const fs::path& directory) {
+  const at::NoGradGuard no_grad;
+  const std::vector<NamedTensor> weights = weights_of(subject.tensors);
+  const bool writes = subject.collectives.rank() == 0;
+  std::optional<ModelWriter> writer;
+  std::exception_ptr failure;
+  const auto attempt = [&](const std::function<void()>& action) {
+    try {
+      if (writes && !failure) action();
+    } catch (const std::exception&) {
+      failure = std::current_exception();
+    }
+  };
+  attempt([&] {
+    std::vector<DeclaredTensor> declared;
+    for (const auto& [name, tensor] : weights)
+      declared.push_back({name, stored_dtype(tensor.scalar_type()), tensor.sizes().vec()});
+    writer.emplace(directory, declared);
   });
-  together(collectives, "saving a checkpoint", [&] {
-    if (collectives.rank() != 0) return;
-    const Json index = index_of(subject, id, client_state);
-    replace_file(folder / kIndexName, index.dump(1));
-    replace_file(name.directory / kLatestName, name.tag);
-    remove_stale_files(folder, index);
+  for (const NamedTensor& weight : weights) {  // on every rank: at stage 3 reading is a collective
+    const at::Tensor values = weight.tensor.clone(at::MemoryFormat::Contiguous);
+    attempt([&] {
+      const at::Tensor on_host = values.cpu();
+      writer->write(on_host.data_ptr(), static_cast<std::int64_t>(on_host.nbytes()));
+    });
+  }
+  attempt([&] { writer->finish(); });
+  subject.stage.rethrow_failure();
+  together(subject.collectives, "saving the model", [&] {
+    if (failure) std::rethrow_exception(failure);
   });
 }
 
@@ -364,9 +337,7 @@ std::string load_checkpoint(const CheckpointSubject& subject, CheckpointName& na
   const at::NoGradGuard no_grad;
   ReadCheckpoint read;
   together(subject.collectives, "loading a checkpoint", [&] { read = read_checkpoint(subject, name); });
-  for (const Segment& segment : subject.stage.layout()) {
-    if (!segment.master.is_same(segment.parameter)) segment.parameter.copy_(segment.master);
-  }
+  copy_masters_to_parameters(subject);
   subject.stage.publish_parameters();
   const std::vector<NamedTensor> in_model = fixed_tensors(subject.tensors);
   for (std::size_t i = 0; i < in_model.size(); ++i) in_model[i].tensor.copy_(read.fixed[i]);

@@ -3,14 +3,22 @@
 #include <fmt/core.h>
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <cmath>
+#include <unordered_set>
 
+#include "agents/link/rank_link.h"
 #include "comm/base/error.h"
 #include "runtime/engine/checkpoint.h"
 #include "runtime/engine/device.h"
+#include "runtime/engine/flops_profiler.h"
+#include "runtime/engine/offload.h"
 #include "runtime/engine/optimizer.h"
+#include "runtime/engine/sharded_tensor.h"
 #include "runtime/engine/tensor_collectives.h"
 #include "runtime/engine/zero_stage.h"
+#include "runtime/monitor/comms_logger.h"
+#include "runtime/monitor/step_recorder.h"
 #include "runtime/schedule/learning_rate.h"
 #include "runtime/schedule/loss_scaler.h"
 
@@ -35,15 +43,33 @@ std::shared_ptr<Communicator> require_communicator(const InitializeOptions& opti
       fmt::format("a world of {} ranks needs InitializeOptions::communicator", options.layout.world_size));
 }
 
-std::vector<at::Tensor> masters_of(const ZeroStage& stage) {
-  std::vector<at::Tensor> masters;
-  for (const Segment& segment : stage.layout()) masters.push_back(segment.master);
-  return masters;
-}
-
 // LibTorch's errors go on with a stack trace.
 std::string_view first_line(std::string_view text) {
   return text.substr(0, text.find('\n'));
+}
+
+// The masters of parameters that the program has changed start anew from them.
+void adopt_written(const ModelTensors& tensors, const ZeroStage& stage, Optimizer& optimizer,
+                   const std::vector<at::Tensor>& written) {
+  std::unordered_set<std::string> names;
+  for (std::size_t i = 0; i < tensors.trainable.size(); ++i) {
+    const at::Tensor& parameter = tensors.trainable[i];
+    if (std::any_of(written.begin(), written.end(),
+                    [&](const at::Tensor& tensor) { return tensor.is_same(parameter); }))
+      names.insert(tensors.trainable_names[i]);
+  }
+  for (const SegmentPiece& piece : stage.pieces()) {
+    const Segment& segment = stage.layout()[piece.segment];
+    if (names.count(piece.parameter) == 0 || !segment.has_master_apart()) continue;
+    optimizer.write(
+        {.quantity = "master", .segment = piece.segment, .begin = piece.segment_offset, .numel = piece.numel},
+        segment.parameter.view({-1}).narrow(0, piece.segment_offset, piece.numel));
+  }
+}
+
+std::shared_ptr<Communicator> with_record(std::shared_ptr<Communicator> communicator,
+                                          const std::shared_ptr<CommsRecord>& record) {
+  return record ? make_recording_communicator(std::move(communicator), record) : communicator;
 }
 
 double squared_norm(const std::vector<at::Tensor>& tensors) {
@@ -61,10 +87,17 @@ struct Engine::Parts {
     return {tensors, *stage, *optimizer, loss_scaler, progress, collectives};
   }
   double global_norm();
+  void finish_save();
+  void begin(Phase phase);
+  void end(Phase phase);
+  void record_step();
   bool needs_norm() const { return config.gradient_clipping > 0.0 || config.check_gradient_overflow; }
   double gradient_divisor() const;
   std::array<double, 2> betas(std::int64_t update) const;
   StepResult update();
+  void report(const std::exception& error) {
+    if (link) link->report_failure(error);
+  }
   void log_progress();
   void log_skipped_step(double attempted_scale);
 
@@ -72,6 +105,8 @@ struct Engine::Parts {
   ModelTensors tensors;
   Config config;
   Logger logger;
+  std::shared_ptr<RankLink> link;
+  std::shared_ptr<CommsRecord> comms_record;  // with comms_logger
   TensorCollectives collectives;
   torch::Device device = torch::kCPU;
   torch::Dtype dtype = torch::kFloat;
@@ -84,6 +119,11 @@ struct Engine::Parts {
   TrainingProgress progress;
   bool has_gradients = false;  // backward() ran in this micro step
   std::optional<double> norm;
+  StepRecorder recorder;
+  std::unique_ptr<FlopsProfiler> flops_profiler;  // null: none
+  torch::Tensor losses;          // summed over the micro batches of this step, where a monitor wants them
+  bool save_is_pending = false;  // the same on all ranks
+  CheckpointSaver saver;         // last: its end waits for the write
 };
 
 Engine::Parts::Parts(std::shared_ptr<torch::nn::Module> module, const Config& config,
@@ -92,11 +132,15 @@ Engine::Parts::Parts(std::shared_ptr<torch::nn::Module> module, const Config& co
       tensors(ModelTensors::of(*this->module)),
       config(config),
       logger(options.layout.rank == 0 ? options.logger : Logger()),
-      collectives(require_communicator(options)),
+      link(options.link),
+      comms_record(config.comms_logger.enabled ? std::make_shared<CommsRecord>(config.comms_logger, logger)
+                                               : nullptr),
+      collectives(with_record(require_communicator(options), comms_record)),
       dtype(to_scalar_type(config.dtype)),
       optimizer_config(choose_optimizer(config, options.optimizer)),
       schedule(config.scheduler, optimizer_config.lr),
-      loss_scaler(config.dtype == DType::kFloat16 ? config.loss_scale : LossScaleConfig{.loss_scale = 1.0}) {
+      loss_scaler(config.dtype == DType::kFloat16 ? config.loss_scale : LossScaleConfig{.loss_scale = 1.0}),
+      recorder(config, options.layout.rank == 0, logger) {
   // A Config that a program made itself may leave this to us.
   if (config.dtype == DType::kFloat16) this->config.check_gradient_overflow = true;
   for (const std::string& warning : config.warnings) logger.warning("{}", warning);
@@ -107,18 +151,23 @@ Engine::Parts::Parts(std::shared_ptr<torch::nn::Module> module, const Config& co
     device = choice.device;
     logger.info("device: {}", choice.reason);
   }
+  const OffloadPlan offload = plan_offload(
+      {.config = this->config, .optimizer = optimizer_config, .device = device, .rank = options.layout.rank},
+      logger);
   stage = make_zero_stage(
       tensors, collectives,
       {.stage = config.zero.stage,
        .dtype = dtype,
        .gradient_dtype = to_scalar_type(config.gradient_accumulation_dtype.value_or(config.dtype)),
        .device = device,
+       .masters = offload.masters,
        .bucket_numel = config.zero.reduce_bucket_size,
        .gather_limits = {.max_live_numel = config.zero.max_live_parameters,
                          .max_reuse_distance = config.zero.max_reuse_distance,
                          .prefetch_numel = config.zero.prefetch_bucket_size},
        .persistence_threshold = config.zero.param_persistence_threshold});
-  optimizer = std::make_unique<Optimizer>(optimizer_config, masters_of(*stage));
+  flops_profiler = FlopsProfiler::make(config, options.layout.rank == 0, tensors.numel(), logger);
+  optimizer = make_optimizer(optimizer_config, stage->layout(), offload.optimizer_file);
 }
 
 double Engine::Parts::global_norm() {
@@ -141,12 +190,14 @@ std::array<double, 2> Engine::Parts::betas(std::int64_t update) const {
 }
 
 StepResult Engine::Parts::update() {
+  begin(Phase::kStep);
   norm = needs_norm() ? std::optional<double>(global_norm()) : std::nullopt;
   // The norm is the same number on every rank, and not finite when any rank has an infinite or undefined
   // gradient.
   const bool overflow = config.check_gradient_overflow && !std::isfinite(*norm);
   const double attempted_scale = loss_scaler.scale();
   if (!overflow) {
+    saver.wait_for_copy();  // a save in the background still reads what changes now
     const std::int64_t update = progress.global_steps - progress.skipped_steps;
     optimizer->step(stage->segments(), {.learning_rate = schedule.learning_rate(update),
                                         .betas = betas(update),
@@ -161,7 +212,39 @@ StepResult Engine::Parts::update() {
     log_skipped_step(attempted_scale);
   }
   log_progress();
+  record_step();
   return overflow ? StepResult::kSkipped : StepResult::kUpdated;
+}
+
+// Collective, where a save is pending.
+void Engine::Parts::finish_save() {
+  if (!save_is_pending) return;
+  save_is_pending = false;
+  finish_checkpoint(collectives, saver);
+}
+
+void Engine::Parts::begin(Phase phase) {
+  recorder.begin(phase);
+  if (flops_profiler) flops_profiler->begin(phase);
+}
+
+void Engine::Parts::end(Phase phase) {
+  recorder.end(phase);
+  if (flops_profiler) flops_profiler->end(phase);
+}
+
+void Engine::Parts::record_step() {
+  StepRecorder::Facts facts{
+      .step = progress.global_steps,
+      .samples = progress.samples,
+      .learning_rate = schedule.learning_rate(progress.global_steps - progress.skipped_steps)};
+  if (config.dtype == DType::kFloat16) facts.loss_scale = loss_scaler.scale();
+  if (losses.defined())
+    facts.loss = losses.item<double>() / static_cast<double>(config.gradient_accumulation_steps);
+  losses.reset();
+  end(Phase::kStep);
+  recorder.end_of_step(facts);
+  if (flops_profiler) flops_profiler->end_of_step(progress.global_steps);
 }
 
 void Engine::Parts::log_skipped_step(double attempted_scale) {
@@ -184,15 +267,67 @@ Engine::Engine(std::shared_ptr<torch::nn::Module> module, torch::nn::AnyModule c
     : callable_(std::move(callable)),
       parts_(std::make_unique<Parts>(std::move(module), config, std::move(options))) {}
 
-Engine::~Engine() = default;
+Engine::~Engine() {
+  if (!parts_->comms_record) return;
+  const std::string table = communication_summary();
+  if (!table.empty()) parts_->logger.info("communication of rank 0:\n{}", table);
+}
 
 torch::Tensor Engine::place(torch::Tensor input) const {
   if (!input.defined()) return input;
   return input.to(parts_->device, input.is_floating_point() ? parts_->dtype : input.scalar_type());
 }
 
-void Engine::rethrow_failure() const {
+void Engine::begin_forward() const {
+  parts_->begin(Phase::kForward);
+}
+
+void Engine::end_forward() const try {
+  parts_->end(Phase::kForward);
   parts_->stage->rethrow_failure();
+} catch (const std::exception& error) {
+  parts_->report(error);
+  throw;
+}
+
+void Engine::pin(const std::vector<torch::Tensor>& parameters) {
+  for (const torch::Tensor& parameter : parameters) {
+    if (const ShardHome* home = shard_home_of(parameter)) home->owner->pin(home->unit);
+  }
+  parts_->stage->rethrow_failure();
+}
+
+void Engine::unpin(const std::vector<torch::Tensor>& parameters, std::optional<int> modifier_rank) {
+  const torch::NoGradGuard no_grad;
+  parts_->saver.wait_for_copy();
+  for (const torch::Tensor& parameter : parameters) {
+    if (modifier_rank) parts_->collectives.broadcast(parameter.detach(), *modifier_rank).wait();
+    if (const ShardHome* home = shard_home_of(parameter))
+      home->owner->unpin(home->unit, modifier_rank.has_value());
+  }
+  if (modifier_rank) adopt_written(parts_->tensors, *parts_->stage, *parts_->optimizer, parameters);
+}
+
+GatheredParameters::GatheredParameters(Engine& engine, std::vector<torch::Tensor> parameters,
+                                       std::optional<int> modifier_rank)
+    : engine_(engine), parameters_(std::move(parameters)), modifier_rank_(modifier_rank) {
+  if (modifier_rank && (*modifier_rank < 0 || *modifier_rank >= engine.world_size())) {
+    throw Error(ErrorCode::kInvalidArgument, fmt::format("GatheredParameters: there is no rank {} among {}",
+                                                         *modifier_rank, engine.world_size()));
+  }
+  engine_.pin(parameters_);
+}
+
+GatheredParameters::~GatheredParameters() {
+  try {
+    finish();
+  } catch (const std::exception&) {  // the next collective says it again
+  }
+}
+
+void GatheredParameters::finish() {
+  const std::vector<torch::Tensor> pinned = std::exchange(parameters_, {});
+  if (!pinned.empty()) engine_.unpin(pinned, modifier_rank_);
 }
 
 void Engine::backward(const torch::Tensor& loss) {
@@ -214,6 +349,11 @@ void Engine::backward(const torch::Tensor& loss) {
   // In fp32, since a 16-bit loss times the loss scale would overflow.
   const double factor =
       parts_->loss_scaler.scale() / static_cast<double>(parts_->config.gradient_accumulation_steps);
+  parts_->begin(Phase::kBackward);
+  if (parts_->recorder.wants_loss()) {
+    const torch::Tensor value = loss.detach().to(torch::kFloat).reshape({});
+    parts_->losses = parts_->losses.defined() ? parts_->losses + value : value;
+  }
   const torch::Tensor scaled = factor == 1.0 ? loss : loss.to(torch::kFloat) * factor;
   try {
     parts_->stage->begin_backward(is_gradient_accumulation_boundary());
@@ -221,12 +361,14 @@ void Engine::backward(const torch::Tensor& loss) {
     parts_->stage->rethrow_failure();
     parts_->stage->end_backward();
   } catch (const std::exception& error) {
+    parts_->report(error);
     // The other ranks wait for reductions that will never come, and ours must not outlive their buffers.
     if (world_size() > 1)
       communicator().abort(fmt::format("Engine::backward failed: {}", first_line(error.what())));
     throw;
   }
   parts_->has_gradients = true;
+  parts_->end(Phase::kBackward);
 }
 
 StepResult Engine::step() {
@@ -236,29 +378,72 @@ StepResult Engine::step() {
   const bool boundary = is_gradient_accumulation_boundary();
   parts_->has_gradients = false;
   ++parts_->progress.micro_steps;
-  return boundary ? parts_->update() : StepResult::kAccumulating;
+  parts_->progress.samples += parts_->config.micro_batch_size * world_size();
+  if (!boundary) return StepResult::kAccumulating;
+  try {
+    const StepResult result = parts_->update();
+    if (parts_->link) parts_->link->heartbeat(global_steps());
+    return result;
+  } catch (const std::exception& error) {
+    parts_->report(error);
+    throw;
+  }
 }
 
-void Engine::save_checkpoint(const std::string& directory, const std::string& tag,
-                             const std::string& client_state) {
+bool Engine::stop_requested() {
+  if (!parts_->link) return false;
+  const bool was_told = parts_->link->stop_requested();
+  if (world_size() == 1) return was_told;
+  at::Tensor told = at::full({1}, was_told ? 1.0 : 0.0, at::TensorOptions(at::kFloat));
+  parts_->collectives.all_reduce(told, ReduceOp::kSum).wait();
+  return told.item<float>() > 0;
+}
+
+void Engine::save_checkpoint(const std::string& directory, const SaveOptions& options) {
   const std::int64_t micro_steps = parts_->progress.micro_steps;
   if (parts_->has_gradients || micro_steps % parts_->config.gradient_accumulation_steps != 0) {
     throw Error(ErrorCode::kInvalidArgument,
                 "Engine::save_checkpoint was called within an optimizer step, whose gradients would be lost; "
                 "save after the step() that ends it");
   }
-  const CheckpointName name{directory, tag.empty() ? fmt::format("global_step{}", global_steps()) : tag};
-  deepscale::save_checkpoint(parts_->checkpoint_subject(), name, client_state);
-  parts_->logger.info("checkpoint {} saved in {}", name.tag, directory);
+  parts_->finish_save();
+  const CheckpointName name{directory,
+                            options.tag.empty() ? fmt::format("global_step{}", global_steps()) : options.tag};
+  parts_->save_is_pending = true;
+  start_checkpoint(parts_->checkpoint_subject(), name,
+                   {.client_state = options.client_state,
+                    .keep_last = options.keep_last,
+                    .in_background = options.in_background},
+                   parts_->saver);
+  if (!options.in_background) parts_->finish_save();
+  parts_->logger.info("checkpoint {} {} in {}", name.tag, options.in_background ? "is being saved" : "saved",
+                      directory);
+}
+
+void Engine::wait_for_checkpoint() {
+  parts_->finish_save();
+}
+
+void Engine::save_16bit_model(const std::string& directory) {
+  const ZeroConfig& zero = parts_->config.zero;
+  if (zero.stage == 3 && world_size() > 1 && !zero.gather_16bit_weights_on_model_save) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "Engine::save_16bit_model gathers the whole model at stage 3; allow it with "
+                "zero_optimization.stage3_gather_16bit_weights_on_model_save, or save a checkpoint and use "
+                "deepscale zero_to_fp32");
+  }
+  save_model(parts_->checkpoint_subject(), directory);
+  parts_->logger.info("model saved in {}", directory);
 }
 
 LoadedCheckpoint Engine::load_checkpoint(const std::string& directory, const std::string& tag) {
+  parts_->finish_save();
   CheckpointName name{directory, tag};
   std::string client_state = deepscale::load_checkpoint(parts_->checkpoint_subject(), name);
   parts_->has_gradients = false;
   parts_->stage->clear_gradients();
   parts_->logger.info("checkpoint {} loaded from {}: step {}", name.tag, directory, global_steps());
-  return {name.tag, std::move(client_state)};
+  return {name.tag, std::move(client_state), samples_seen()};
 }
 
 bool Engine::is_gradient_accumulation_boundary() const {
@@ -292,6 +477,9 @@ std::int64_t Engine::global_steps() const {
 std::int64_t Engine::skipped_steps() const {
   return parts_->progress.skipped_steps;
 }
+std::int64_t Engine::samples_seen() const {
+  return parts_->progress.samples;
+}
 double Engine::learning_rate() const {
   return parts_->schedule.learning_rate(parts_->progress.global_steps - parts_->progress.skipped_steps);
 }
@@ -302,15 +490,19 @@ std::optional<double> Engine::global_gradient_norm() const {
   return parts_->norm;
 }
 
+std::string Engine::communication_summary() const {
+  return parts_->comms_record ? parts_->comms_record->table(world_size()) : "";
+}
+
+std::string Engine::flops_summary() const {
+  return parts_->flops_profiler ? parts_->flops_profiler->report() : "";
+}
+
 MemoryReport Engine::memory() const {
   MemoryReport report;
   report.parameters = parts_->stage->parameter_bytes();
   report.gradients = parts_->stage->gradient_bytes();
   report.optimizer_state = parts_->optimizer->state_bytes();
-  if (parts_->dtype != torch::kFloat) {
-    for (const Segment& segment : parts_->stage->layout())
-      report.optimizer_state += static_cast<std::int64_t>(segment.master.nbytes());
-  }
   return report;
 }
 

@@ -38,6 +38,7 @@
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "comm/base/environment.h"
 #include "comm/base/log.h"
@@ -46,11 +47,14 @@
 
 namespace deepscale {
 
+class RankLink;
+
 // Bytes that this rank holds for the model now.
 struct MemoryReport {
   std::int64_t parameters = 0;  // in dtype(), as the model reads them; stage 3: shards and what is gathered
   std::int64_t gradients = 0;   // kept between backward() and step()
-  std::int64_t optimizer_state = 0;  // moments, and fp32 master weights where dtype() is 16-bit
+  // Moments, and fp32 master weights where they are not the parameters; of what is in files, the buffers.
+  std::int64_t optimizer_state = 0;
 };
 
 enum class StepResult {
@@ -62,6 +66,14 @@ enum class StepResult {
 struct LoadedCheckpoint {
   std::string tag;
   std::string client_state;  // what the program gave to save_checkpoint()
+  std::int64_t samples = 0;  // Engine::samples_seen() when it was saved: where the data go on
+};
+
+struct SaveOptions {
+  std::string tag;           // empty: "global_step<N>"
+  std::string client_state;  // the program's own text
+  bool in_background = false;
+  int keep_last = 0;  // checkpoints in the directory, older ones are removed; 0: all
 };
 
 struct InitializeOptions {
@@ -71,6 +83,9 @@ struct InitializeOptions {
   std::optional<torch::Device>
       device;  // empty: the local rank's CUDA device where there is one, else the CPU
   Logger logger = Logger("deepscale", LogLevel::kInfo);  // rank 0 writes to it
+  // To the agent of this node, on all ranks or on none: step() sends it heartbeats, and an error that leaves
+  // the Engine is reported to it. Null: there is no agent.
+  std::shared_ptr<RankLink> link;
 };
 
 class Engine {
@@ -84,8 +99,9 @@ class Engine {
   // The module's own forward(), after moving tensor arguments to device() and floating-point ones to dtype().
   template <typename Return = torch::Tensor, typename... Inputs>
   Return forward(Inputs&&... inputs) {
+    begin_forward();
     Return result = callable_.forward<Return>(place(std::forward<Inputs>(inputs))...);
-    rethrow_failure();
+    end_forward();
     return result;
   }
 
@@ -99,16 +115,27 @@ class Engine {
   StepResult step();
 
   // Saves what training needs to go on: masters, optimizer state, frozen parameters and buffers, loss scale,
-  // counters, the CPU's random state, and the program's own text `client_state`. An empty tag:
-  // "global_step<N>". Between optimizer steps only. Collective; the layout of the folder, and what an error
-  // leaves behind, are in runtime/engine/checkpoint.h.
-  void save_checkpoint(const std::string& directory, const std::string& tag = "",
-                       const std::string& client_state = "");
+  // counters, the CPU's random state, and the program's own text. Between optimizer steps only. Collective;
+  // the layout of the folder, and what an error leaves behind, are in runtime/engine/checkpoint.h.
+  // In the background it returns when the write has begun, and takes a copy of what it saves, which it makes
+  // while the next forward and backward passes run. What goes wrong is thrown by wait_for_checkpoint(), which
+  // the next save, load_checkpoint() and nothing else call too; collective like them. The end of the Engine
+  // waits for the write.
+  void save_checkpoint(const std::string& directory, const SaveOptions& options = {});
+  void wait_for_checkpoint();
+  // The model alone, in its dtype(), as DIRECTORY/model.safetensors, which transformers loads (sharded above
+  // 5 GB). Collective; rank 0 writes. At stage 3 only with stage3_gather_16bit_weights_on_model_save, one
+  // parameter at a time.
+  void save_16bit_model(const std::string& directory);
   // Restores a checkpoint of the same model and optimizer, saved at any stage and world size; an empty tag:
   // the latest one. Error(kNotFound) where there is none, and see checkpoint.h.
   LoadedCheckpoint load_checkpoint(const std::string& directory, const std::string& tag = "");
 
   bool is_gradient_accumulation_boundary() const;
+
+  // The launcher was asked to end the job, and there is time to save and leave. Collective where there is an
+  // agent: true on all ranks as soon as one was told, so that all leave after the same step.
+  bool stop_requested();
 
   int rank() const;
   int world_size() const;
@@ -120,18 +147,27 @@ class Engine {
 
   std::int64_t global_steps() const;  // boundaries passed, skipped ones included
   std::int64_t skipped_steps() const;
-  double learning_rate() const;  // of the next update
-  double loss_scale() const;     // 1 unless fp16
+  std::int64_t samples_seen() const;  // micro batches of all ranks, in samples; restored from a checkpoint
+  double learning_rate() const;       // of the next update
+  double loss_scale() const;          // 1 unless fp16
   // L2 norm over all parameters and ranks before clipping, of the last boundary; empty before, and where
   // neither clipping nor an overflow check needs it.
   std::optional<double> global_gradient_norm() const;
   MemoryReport memory() const;
+  // With comms_logger.enabled: what this rank's collectives took so far, as a table; else empty.
+  std::string communication_summary() const;
+  // With flops_profiler.enabled: rank 0's report, once the step was done; else empty.
+  std::string flops_summary() const;
 
  private:
+  friend class GatheredParameters;
   struct Parts;
 
+  void pin(const std::vector<torch::Tensor>& parameters);
+  void unpin(const std::vector<torch::Tensor>& parameters, std::optional<int> modifier_rank);
   torch::Tensor place(torch::Tensor input) const;
-  void rethrow_failure() const;
+  void begin_forward() const;
+  void end_forward() const;  // throws what operators could not
   template <typename T>
   std::enable_if_t<!std::is_convertible_v<T, torch::Tensor>, T&&> place(T&& input) const {
     return std::forward<T>(input);
@@ -139,6 +175,31 @@ class Engine {
 
   torch::nn::AnyModule callable_;
   std::unique_ptr<Parts> parts_;
+};
+
+// While it lives, these parameters of an Engine's module are whole, at every stage: for data_ptr(), for
+// reading them on one rank alone, and for changing them.
+//
+//   {
+//     deepscale::GatheredParameters scope(*engine, {embedding->weight}, 0);
+//     if (engine->rank() == 0) embedding->weight.detach().copy_(pretrained);
+//   }  // all ranks have rank 0's values, and the optimizer goes on from them
+//
+// Without a modifier rank changes are lost. Begin and end are collective. The end of the object does what
+// finish() does, which throws where something goes wrong (Error of a communicator). No backward() meanwhile.
+class GatheredParameters {
+ public:
+  GatheredParameters(Engine& engine, std::vector<torch::Tensor> parameters,
+                     std::optional<int> modifier_rank = std::nullopt);
+  ~GatheredParameters();
+  GatheredParameters(const GatheredParameters&) = delete;
+  GatheredParameters& operator=(const GatheredParameters&) = delete;
+  void finish();
+
+ private:
+  Engine& engine_;
+  std::vector<torch::Tensor> parameters_;
+  const std::optional<int> modifier_rank_;
 };
 
 // A torch::nn::Sequential has a templated forward(), which AnyModule does not take.

@@ -49,34 +49,35 @@ FlatStage::FlatStage(const ModelTensors& tensors, const ParameterGroups& layout,
       parameters_(in_order(tensors.trainable, layout.order)),
       names_(in_order(tensors.trainable_names, layout.order)),
       storage_(make_storage(plan_, tensors, collectives, options)),
+      masters_(options.masters),
       tracker_(plan_) {
   take_parameters();
   hooks_ = std::make_unique<GradientHooks>(parameters_, [this](int index) { take_gradient(index); });
 }
 
 void FlatStage::take_parameters() {
-  const bool is_own_master = options_.dtype == at::kFloat;
   for (int bucket = 0; bucket < bucket_count(); ++bucket) {
     const at::Tensor owned = storage_->owned(bucket).values;
     segments_.push_back(
-        {.master = is_own_master ? owned : at::zeros_like(owned, owned.options().dtype(at::kFloat)),
-         .gradient = at::Tensor(),
-         .parameter = owned});
+        {.master = masters_.add_segment(owned), .gradient = at::Tensor(), .parameter = owned});
   }
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     // Masters start from the full-precision values, not from their rounding to 16 bits.
-    const at::Tensor values = parameters_[i].detach().to(options_.device, at::kFloat).contiguous().view({-1});
+    const at::Tensor& parameter = parameters_[i];
+    const at::Tensor made = shard_home_of(parameter) ? take_whole(parameter) : parameter.detach();
+    const at::Tensor values = made.to(options_.device, at::kFloat).contiguous().view({-1});
     collectives_.broadcast(values, 0).wait();
     storage_->take(static_cast<int>(i), parameters_[i], values);
-    if (is_own_master) continue;
     const PartitionPlan::Parameter& placed = plan_.parameters()[i];
-    copy_owned_part(
-        placed, values,
-        {segments_[static_cast<std::size_t>(placed.bucket)].master, storage_->owned(placed.bucket).offset});
+    const ParameterStorage::Owned owned = storage_->owned(placed.bucket);
+    const OwnedPart part = owned_part(placed, owned);
+    if (part.numel == 0 || masters_.are_parameters(owned.values)) continue;
+    masters_.write(static_cast<std::size_t>(placed.bucket), part.owned_offset,
+                   values.narrow(0, part.parameter_offset, part.numel));
   }
   storage_->finish_taking([this](int bucket) {
-    const Segment& segment = segments_[static_cast<std::size_t>(bucket)];
-    if (!segment.master.is_same(segment.parameter)) segment.master.copy_(segment.parameter);
+    const at::Tensor& written = segments_[static_cast<std::size_t>(bucket)].parameter;
+    if (!masters_.are_parameters(written)) masters_.write(static_cast<std::size_t>(bucket), 0, written);
   });
 }
 

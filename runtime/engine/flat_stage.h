@@ -58,6 +58,7 @@ class FlatStage : public ZeroStage {
   std::vector<at::Tensor> parameters_;  // in the order of the plan
   std::vector<std::string> names_;      // of each
   std::unique_ptr<ParameterStorage> storage_;
+  MasterWeights masters_;
   BucketTracker tracker_;
   bool at_boundary_ = false;
   std::unique_ptr<GradientHooks> hooks_;

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "agents/link/rank_link.h"
 #include "comm/base/error.h"
 #include "comm/nccl/nccl_communicator.h"
 #include "runtime/engine/device.h"
@@ -17,6 +18,8 @@ InitializeOptions join_job() {
   options.layout = layout;
   options.logger = layout.rank == 0 ? Logger("deepscale", level)
                                     : Logger("deepscale", std::max(level, LogLevel::kWarning));
+  if (environment.has("DEEPSCALE_AGENT"))
+    options.link = std::make_shared<RankLink>(RankLink::from_environment(environment));
   CommunicatorOptions communicator_options;
   communicator_options.backend = environment.get_or("DEEPSCALE_BACKEND", "");
   communicator_options.logger = options.logger;

@@ -38,6 +38,14 @@ ModelTensors ModelTensors::of(torch::nn::Module& module) {
   return tensors;
 }
 
+std::int64_t ModelTensors::numel() const {
+  std::int64_t sum = 0;
+  for (const auto* parameters : {&trainable, &frozen}) {
+    for (const at::Tensor& parameter : *parameters) sum += parameter.numel();
+  }
+  return sum;
+}
+
 std::vector<std::int64_t> numels_of(const std::vector<at::Tensor>& tensors) {
   std::vector<std::int64_t> numels;
   for (const at::Tensor& tensor : tensors) numels.push_back(tensor.numel());

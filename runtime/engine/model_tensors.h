@@ -22,6 +22,7 @@ struct ModelTensors {
   // Tied parameters (one tensor under several names) appear once. Error(kInvalidArgument) when a parameter is
   // not a leaf or is empty of storage, naming it.
   static ModelTensors of(torch::nn::Module& module);
+  std::int64_t numel() const;  // of the parameters
 };
 
 std::vector<std::int64_t> numels_of(const std::vector<at::Tensor>& tensors);

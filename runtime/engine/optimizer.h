@@ -1,67 +1,82 @@
 // The optimizer of one rank, over the pieces of the model that the rank updates.
 //
-// Works on fp32 master weights through ATen's fused kernels (Adam, AdamW, SGD); Lion and Adagrad
-// are a few in-place operators. 16-bit gradients are converted piece by piece, so the extra memory is
-// bounded. Not thread-safe.
+// Works on fp32 master weights. On the CPU, and where the optimizer is offloaded to it or to files, the loops
+// of runtime/offload do the arithmetic (host_optimizer.h); on another device ATen's kernels
+// (tensor_optimizer.h). Not thread-safe.
 //
-// Adam: Kingma & Ba, 2015. AdamW: Loshchilov & Hutter, 2019. Lion: Chen et al., 2023.
+// Adam: Kingma & Ba, 2015. AdamW: Loshchilov & Hutter, 2019. Lion: Chen et al., 2023. Adagrad: Duchi et al.,
+// 2011.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "runtime/config/config.h"
+#include "runtime/offload/state_file.h"
 
 namespace deepscale {
 
-// A piece of the model. All three have the same number of elements and are contiguous.
+// A piece of the model. All have the same number of elements and are contiguous.
 struct Segment {
-  at::Tensor master;     // fp32; what the optimizer updates
-  at::Tensor gradient;   // floating-point, on the same device
-  at::Tensor parameter;  // what the model reads; the same memory as master in fp32 training
+  at::Tensor master;     // fp32; what the optimizer updates; undefined where it is in a file
+  at::Tensor gradient;   // floating-point
+  at::Tensor parameter;  // what the model reads; the same tensor as master in fp32 training
+
+  bool has_master_apart() const { return !master.is_same(parameter); }
 };
+
+// The bytes of masters that are tensors and not the parameters.
+std::int64_t masters_bytes(const std::vector<Segment>& segments);
+
+// The quantity of a StateFile that is the master weight, where one holds it.
+inline constexpr int kMasterQuantity = 0;
 
 class Optimizer {
  public:
-  // State is allocated zeroed, on the device of `masters`, which the later segments' masters must match in
-  // order and size.
-  Optimizer(const OptimizerConfig& config, const std::vector<at::Tensor>& masters);
+  virtual ~Optimizer() = default;
 
   struct StepOptions {
     double learning_rate;
     std::array<double, 2> betas;  // of this step (OneCycle moves them); SGD has none
     double gradient_divisor;      // gradients are divided by it first: loss scale times clipping
   };
-  // Updates masters and parameters. Gradients may be overwritten.
-  void step(const std::vector<Segment>& segments, const StepOptions& options);
+  // Updates masters and parameters. Gradients may be overwritten. Files: Error(kSystem) naming the file.
+  virtual void step(const std::vector<Segment>& segments, const StepOptions& options) = 0;
 
-  // The fp32 values that it keeps for each segment, by DeepSpeed's names for them, in the segment's shape.
-  struct Moments {
-    std::string name;
-    std::vector<at::Tensor> tensors;  // one for each segment
+  // The fp32 values of each segment: "master", and what the optimizer keeps, by DeepSpeed's names.
+  virtual std::vector<std::string> quantities() const = 0;
+  // A run of elements of one segment.
+  struct Range {
+    std::string quantity;
+    std::size_t segment;
+    std::int64_t begin;
+    std::int64_t numel;
   };
-  std::vector<Moments> moments() const;
+  // On the CPU, contiguous.
+  virtual at::Tensor read(const Range& range) = 0;
+  virtual bool reads_in_place(const std::string& quantity) const = 0;  // read() gives the state itself
+  virtual void write(const Range& range, const at::Tensor& values) = 0;
+
+  // Steps taken; set after the quantities were filled from a checkpoint.
   std::int64_t steps() const { return steps_; }
-  // After the moments were filled from a checkpoint.
-  void restore_steps(std::int64_t steps);
+  virtual void restore_steps(std::int64_t steps) { steps_ = steps; }
 
-  std::int64_t state_bytes() const;
+  // Memory that it holds, in bytes: moments, masters that are not the parameters, buffers.
+  virtual std::int64_t state_bytes() const = 0;
 
- private:
-  struct Batch;  // a run of segments that goes to one kernel call
-  void update(Batch& batch, const StepOptions& options);
-  void update_lion(Batch& batch, const StepOptions& options);
-  void update_adagrad(Batch& batch, const StepOptions& options);
-
-  OptimizerConfig config_;
-  std::vector<at::Tensor> first_moments_;   // also SGD's momentum; empty tensors where unused
-  std::vector<at::Tensor> second_moments_;  // Adam, AdamW, Adagrad
-  at::Tensor kernel_step_;  // the fused kernels' step count; infinite, in effect, without bias correction
+ protected:
   std::int64_t steps_ = 0;
 };
+
+// State begins as zero. `layout`: the segments as later steps have them, in order and size, gradients
+// undefined. `file`: where moments (and masters that the layout lacks) are kept; null: in memory, on the
+// masters' device.
+std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config, const std::vector<Segment>& layout,
+                                          std::shared_ptr<StateFile> file = nullptr);
 
 }  // namespace deepscale

@@ -1,123 +1,17 @@
 #include "runtime/engine/parameter_gatherer.h"
 
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/record_function.h>
 #include <torch/torch.h>
 
-#include <algorithm>
-
 namespace deepscale {
-namespace {
-
-// Marks the storage of a sharded parameter: as the deleter of its memory, which belongs to the unit. The
-// context of that memory is the parameter's unit.
-void leave_memory_to_unit(void*) {}
-
-struct Home {
-  ParameterGatherer* gatherer;
-  int unit;
-};
-
-// The unit of a sharded parameter or of a view of it; else null.
-const Home* home_of(const at::Tensor& tensor) {
-  if (!tensor.defined() || !tensor.has_storage()) return nullptr;
-  const c10::DataPtr& memory = tensor.unsafeGetTensorImpl()->unsafe_storage().data_ptr();
-  return memory.get_deleter() == &leave_memory_to_unit ? static_cast<const Home*>(memory.get_context())
-                                                       : nullptr;
-}
-
-void set_memory(const at::Tensor& parameter, c10::DataPtr memory) {
-  parameter.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl()->set_data_ptr_noswap(
-      std::move(memory));
-}
-
-struct Use {
-  Home home;
-  std::size_t argument;
-  bool is_written = false;
-};
-
-struct UsesOfOperator final : at::ObserverContext {
-  std::vector<Use> uses;
-};
-
-// The sharded parameters among the inputs.
-std::vector<Use> find_uses(const at::RecordFunction& function) {
-  std::vector<Use> uses;
-  const auto note = [&](const at::Tensor& tensor, std::size_t argument) {
-    if (const Home* home = home_of(tensor)) uses.push_back({.home = *home, .argument = argument});
-  };
-  const auto inputs = function.inputs();
-  for (std::size_t i = 0; i < inputs.size(); ++i) {
-    if (inputs[i].isTensor()) {
-      note(inputs[i].toTensor(), i);
-    } else if (inputs[i].isTensorList()) {
-      for (const at::Tensor& tensor : inputs[i].toTensorVector()) note(tensor, i);
-    }
-  }
-  return uses;
-}
-
-// Returns what it was given, with other sizes or strides.
-bool is_view(const c10::FunctionSchema& schema) {
-  return std::any_of(schema.returns().begin(), schema.returns().end(), [](const c10::Argument& result) {
-    return result.alias_info() != nullptr && !result.alias_info()->isWrite();
-  });
-}
-
-bool writes_to(const c10::FunctionSchema& schema, std::size_t argument) {
-  const c10::AliasInfo* alias = schema.arguments().at(argument).alias_info();
-  return alias != nullptr && alias->isWrite();
-}
-
-std::unique_ptr<at::ObserverContext> before_operator(const at::RecordFunction& function) {
-  std::vector<Use> uses = find_uses(function);
-  if (uses.empty()) return nullptr;
-  if (const auto name = function.operator_name()) {
-    if (const auto handle = c10::Dispatcher::singleton().findSchema(*name)) {
-      if (is_view(handle->schema())) return nullptr;
-      for (Use& use : uses) use.is_written = writes_to(handle->schema(), use.argument);
-    }
-  }
-  auto context = std::make_unique<UsesOfOperator>();
-  context->uses = std::move(uses);
-  for (const Use& use : context->uses) use.home.gatherer->begin_use(use.home.unit);
-  return context;
-}
-
-void after_operator(const at::RecordFunction&, at::ObserverContext* context) {
-  if (context == nullptr) return;
-  for (const Use& use : static_cast<UsesOfOperator*>(context)->uses) {
-    use.home.gatherer->end_use(use.home.unit, use.is_written);
-  }
-}
-
-// ATen's callbacks are plain functions, and this one keeps no state: it is there once for all gatherers.
-void observe_operators() {
-  static const at::CallbackHandle handle =
-      at::addGlobalCallback(at::RecordFunctionCallback(&before_operator, &after_operator)
-                                .needsInputs(true)
-                                .scopes({at::RecordScope::FUNCTION}));
-  (void)handle;
-}
-
-}  // namespace
-
-at::Tensor tensor_without_memory(at::IntArrayRef sizes, const at::TensorOptions& options) {
-  at::Tensor tensor = at::empty({0}, options);
-  const auto bytes = static_cast<std::size_t>(c10::multiply_integers(sizes)) * tensor.element_size();
-  const c10::Storage storage(c10::make_intrusive<c10::StorageImpl>(
-      c10::StorageImpl::use_byte_size_t(), bytes, c10::DataPtr(nullptr, tensor.device()),
-      /*allocator=*/nullptr, /*resizable=*/false));
-  return tensor.set_(storage, 0, sizes);
-}
 
 struct ParameterGatherer::Unit {
   UnitOptions options;
-  Home home;
+  ShardHome home;
   std::int64_t numel;
   at::Tensor whole;  // [numel] while gathered
   std::optional<TensorWork> arriving;
+  int pins = 0;
 };
 
 ParameterGatherer::ParameterGatherer(TensorCollectives& collectives, GatherLimits limits)
@@ -126,7 +20,7 @@ ParameterGatherer::ParameterGatherer(TensorCollectives& collectives, GatherLimit
 ParameterGatherer::~ParameterGatherer() {
   for (Unit& unit : units_) {
     for (const Member& member : unit.options.members) {
-      set_memory(member.parameter, c10::DataPtr(nullptr, member.parameter.device()));
+      set_shard_memory(member.parameter, nullptr, nullptr);
     }
   }
 }
@@ -163,6 +57,10 @@ void ParameterGatherer::gather_persistent() {
 
 void ParameterGatherer::begin_use(int index) {
   const std::lock_guard lock(mutex_);
+  if (units_[static_cast<std::size_t>(index)].pins == 0) begin_use_locked(index);
+}
+
+void ParameterGatherer::begin_use_locked(int index) {
   const at::RecordFunctionGuard not_observed(false);
   const at::NoGradGuard no_grad;
   Unit& used = units_[static_cast<std::size_t>(index)];
@@ -185,8 +83,28 @@ void ParameterGatherer::end_use(int index, bool was_written) {
   const at::RecordFunctionGuard not_observed(false);
   const at::NoGradGuard no_grad;
   Unit& unit = units_[static_cast<std::size_t>(index)];
+  if (unit.pins > 0) return;
   if (!unit.options.is_persistent) schedule_->end_use(index);
-  if (!was_written || failure_) return;
+  if (was_written && !failure_) write_back(unit);
+}
+
+void ParameterGatherer::pin(int index) {
+  const std::lock_guard lock(mutex_);
+  Unit& unit = units_[static_cast<std::size_t>(index)];
+  if (unit.pins == 0) begin_use_locked(index);
+  ++unit.pins;
+}
+
+void ParameterGatherer::unpin(int index, bool was_written) {
+  const std::lock_guard lock(mutex_);
+  const at::RecordFunctionGuard not_observed(false);
+  const at::NoGradGuard no_grad;
+  Unit& unit = units_[static_cast<std::size_t>(index)];
+  if (--unit.pins == 0 && !unit.options.is_persistent) schedule_->end_use(index);
+  if (was_written && !failure_) write_back(unit);
+}
+
+void ParameterGatherer::write_back(Unit& unit) {
   const std::int64_t slice = unit.options.shard.numel();
   unit.options.shard.copy_(unit.whole.narrow(0, collectives_.rank() * slice, slice));
   if (unit.options.on_written) unit.options.on_written();
@@ -212,8 +130,7 @@ void ParameterGatherer::attach(Unit& unit) {
       memory = static_cast<char*>(unit.whole.data_ptr()) +
                member.offset * static_cast<std::int64_t>(unit.whole.element_size());
     }
-    set_memory(member.parameter,
-               c10::DataPtr(memory, &unit.home, &leave_memory_to_unit, unit.options.shard.device()));
+    set_shard_memory(member.parameter, memory, &unit.home);
   }
 }
 

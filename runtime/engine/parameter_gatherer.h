@@ -1,16 +1,11 @@
 // Gathers sharded parameters at the operator that uses them, in an unmodified model (ZeRO stage 3).
 //
-// A sharded parameter keeps its tensor, of the same sizes, with storage that has no memory. A RecordFunction
-// callback of ATen sees every operator before it runs, in forward and in backward, finds the parameters among
-// its inputs by their storage (so views and tied weights work), and gathers their units; the memory stays at
-// least until the operator has ended. View operators need none. GatherSchedule decides what is gathered ahead
-// and what is released. What an operator writes to a parameter (an initialisation, say) goes into the shard.
+// A unit is gathered before an operator uses one of its parameters (sharded_tensor.h), and stays at least
+// until the operator has ended. GatherSchedule decides what is gathered ahead and what is released. What an
+// operator writes to a parameter (an initialisation, say) goes into the shard.
 //
 // So reading a parameter outside the model, `parameter.sum()`, gathers too, and is a collective: all ranks
-// must do it. Reading it without an operator (data_ptr) throws while the parameter is released.
-//
-// A callback of ATen cannot throw. When a gather fails, the operator reads zeros, and rethrow_failure()
-// throws what happened.
+// must do it. When a gather fails, the operator reads zeros, and rethrow_failure() throws what happened.
 //
 // Ownership: the parameters, shards and collectives must outlive it; when it ends, the parameters are left
 // without memory. Threads: operators may run on any thread, one at a time for the parameters of one gatherer.
@@ -26,15 +21,13 @@
 #include <optional>
 #include <vector>
 
+#include "runtime/engine/sharded_tensor.h"
 #include "runtime/engine/tensor_collectives.h"
 #include "runtime/zero/gather_schedule.h"
 
 namespace deepscale {
 
-// A contiguous tensor with storage of the right size that has no memory yet.
-at::Tensor tensor_without_memory(at::IntArrayRef sizes, const at::TensorOptions& options);
-
-class ParameterGatherer {
+class ParameterGatherer final : public ShardOwner {
  public:
   struct Member {
     at::Tensor parameter;
@@ -49,7 +42,7 @@ class ParameterGatherer {
   };
 
   ParameterGatherer(TensorCollectives& collectives, GatherLimits limits);
-  ~ParameterGatherer();
+  ~ParameterGatherer() override;
   ParameterGatherer(const ParameterGatherer&) = delete;
   ParameterGatherer& operator=(const ParameterGatherer&) = delete;
 
@@ -63,13 +56,18 @@ class ParameterGatherer {
 
   std::int64_t gathered_bytes() const;
 
-  // For the callbacks of operators.
-  void begin_use(int unit);
-  void end_use(int unit, bool was_written);
+  // Gathered until as many calls of unpin(): operators that use it meanwhile change nothing, so that one rank
+  // may read and write it alone. Collective, both. What was written goes into the shard.
+  void pin(int unit) override;
+  void unpin(int unit, bool was_written) override;
+  void begin_use(int unit) override;
+  void end_use(int unit, bool was_written) override;
 
  private:
   struct Unit;
 
+  void begin_use_locked(int unit);
+  void write_back(Unit& unit);
   void gather_persistent();
   void gather(Unit& unit);
   void wait(Unit& unit);

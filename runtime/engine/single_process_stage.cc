@@ -6,12 +6,15 @@ namespace deepscale {
 
 SingleProcessStage::SingleProcessStage(const ModelTensors& tensors, const ZeroStageOptions& options)
     : parameters_(tensors.trainable), names_(tensors.trainable_names) {
+  MasterWeights masters(options.masters);
   for (const at::Tensor& parameter : parameters_) {
-    at::Tensor master = parameter.detach().to(options.device, at::kFloat).contiguous();
+    // Masters start from the full-precision values, not from their rounding to 16 bits.
+    const at::Tensor values = parameter.detach().to(options.device, at::kFloat).contiguous();
     move_in_place(parameter, options.device, options.dtype);
     if (!parameter.is_contiguous()) at::Tensor(parameter).set_data(parameter.detach().contiguous());
     const at::Tensor read_by_model = parameter.detach();
-    if (options.dtype == at::kFloat) master = read_by_model;
+    const at::Tensor master = masters.add_segment(read_by_model);
+    if (!masters.are_parameters(read_by_model)) masters.write(segments_.size(), 0, values.view({-1}));
     segments_.push_back({.master = master, .gradient = at::Tensor(), .parameter = read_by_model});
     if (options.gradient_dtype != options.dtype) {
       accumulators_.push_back(

@@ -29,6 +29,20 @@ Buffer to_buffer(const at::Tensor& tensor) {
   return buffer;
 }
 
+// In memory that the GPU copies to and from by itself.
+at::Tensor empty_on_host(const at::Tensor& tensor) {
+  return at::empty(tensor.sizes(), tensor.options().device(at::kCPU).pinned_memory(true));
+}
+
+at::Tensor copy_to_host(const at::Tensor& tensor) {
+  return empty_on_host(tensor).copy_(tensor);
+}
+
+// The host goes on; what the thread enqueues next sees the values.
+void copy_from_host(const at::Tensor& tensor, const at::Tensor& staged) {
+  tensor.copy_(staged, /*non_blocking=*/true);
+}
+
 }  // namespace
 
 DType to_dtype(at::ScalarType type) {
@@ -105,9 +119,9 @@ bool TensorCollectives::needs_staging(const at::Tensor& tensor) const {
 TensorWork TensorCollectives::all_reduce(at::Tensor tensor, ReduceOp op) {
   if (!needs_staging(tensor))
     return TensorWork(communicator_->all_reduce(to_buffer(tensor), op), tensor.device(), [tensor] {});
-  const at::Tensor staged = tensor.cpu();
+  const at::Tensor staged = copy_to_host(tensor);
   return TensorWork(communicator_->all_reduce(to_buffer(staged), op), staged.device(),
-                    [tensor, staged] { tensor.copy_(staged); });
+                    [tensor, staged] { copy_from_host(tensor, staged); });
 }
 
 TensorWork TensorCollectives::reduce_scatter(at::Tensor input, at::Tensor output, ReduceOp op) {
@@ -115,11 +129,11 @@ TensorWork TensorCollectives::reduce_scatter(at::Tensor input, at::Tensor output
     return TensorWork(communicator_->reduce_scatter(to_buffer(input), to_buffer(output), op), input.device(),
                       [input, output] {});
   }
-  const at::Tensor staged_input = input.cpu();
-  const at::Tensor staged_output = at::empty_like(output, output.options().device(at::kCPU));
+  const at::Tensor staged_input = copy_to_host(input);
+  const at::Tensor staged_output = empty_on_host(output);
   return TensorWork(communicator_->reduce_scatter(to_buffer(staged_input), to_buffer(staged_output), op),
                     staged_input.device(),
-                    [staged_input, staged_output, output] { output.copy_(staged_output); });
+                    [staged_input, staged_output, output] { copy_from_host(output, staged_output); });
 }
 
 TensorWork TensorCollectives::all_gather(at::Tensor input, at::Tensor output) {
@@ -127,19 +141,19 @@ TensorWork TensorCollectives::all_gather(at::Tensor input, at::Tensor output) {
     return TensorWork(communicator_->all_gather(to_buffer(input), to_buffer(output)), output.device(),
                       [input, output] {});
   }
-  const at::Tensor staged_input = input.cpu();
-  const at::Tensor staged_output = at::empty_like(output, output.options().device(at::kCPU));
+  const at::Tensor staged_input = copy_to_host(input);
+  const at::Tensor staged_output = empty_on_host(output);
   return TensorWork(communicator_->all_gather(to_buffer(staged_input), to_buffer(staged_output)),
                     staged_input.device(),
-                    [staged_input, staged_output, output] { output.copy_(staged_output); });
+                    [staged_input, staged_output, output] { copy_from_host(output, staged_output); });
 }
 
 TensorWork TensorCollectives::broadcast(at::Tensor tensor, int root) {
   if (!needs_staging(tensor))
     return TensorWork(communicator_->broadcast(to_bytes(tensor), root), tensor.device(), [tensor] {});
-  const at::Tensor staged = tensor.cpu();
+  const at::Tensor staged = copy_to_host(tensor);
   return TensorWork(communicator_->broadcast(to_bytes(staged), root), staged.device(),
-                    [tensor, staged] { tensor.copy_(staged); });
+                    [tensor, staged] { copy_from_host(tensor, staged); });
 }
 
 }  // namespace deepscale

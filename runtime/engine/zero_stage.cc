@@ -8,6 +8,7 @@
 
 #include "comm/base/error.h"
 #include "runtime/engine/gradient_partition_stage.h"
+#include "runtime/engine/sharded_tensor.h"
 #include "runtime/engine/single_process_stage.h"
 #include "runtime/engine/whole_gradient_stage.h"
 
@@ -28,6 +29,7 @@ void take_fixed_tensors(const ModelTensors& tensors, TensorCollectives& collecti
                         const ZeroStageOptions& options) {
   for (const auto* fixed : {&tensors.frozen, &tensors.buffers}) {
     for (const at::Tensor& tensor : *fixed) {
+      if (shard_home_of(tensor)) at::Tensor(tensor).set_data(take_whole(tensor));
       move_in_place(tensor, options.device, options.dtype);
       const at::Tensor values = tensor.detach().contiguous();
       collectives.broadcast(values, 0).wait();

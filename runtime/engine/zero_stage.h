@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/engine/master_weights.h"
 #include "runtime/engine/model_tensors.h"
 #include "runtime/engine/optimizer.h"
 #include "runtime/engine/tensor_collectives.h"
@@ -68,6 +69,7 @@ struct ZeroStageOptions {
   at::ScalarType dtype = at::kFloat;           // of parameters and computation
   at::ScalarType gradient_dtype = at::kFloat;  // of accumulated gradients
   c10::Device device = c10::Device(c10::kCPU);
+  MasterPlacement masters;
   std::int64_t bucket_numel = 500'000'000;
   // Stage 3.
   GatherLimits gather_limits;

@@ -17,6 +17,7 @@ struct Avx2 {
   static Vector broadcast(float value) { return _mm256_set1_ps(value); }
   static Vector load(const float* data) { return _mm256_loadu_ps(data); }
   static void store(float* data, Vector value) { _mm256_storeu_ps(data, value); }
+  static void prefetch(const void* data) { _mm_prefetch(reinterpret_cast<const char*>(data), _MM_HINT_T0); }
   static __m128i load_16_bytes(const void* data) {
     return _mm_loadu_si128(static_cast<const __m128i*>(data));
   }

@@ -20,6 +20,7 @@ struct Avx512 {
   static __m256i load_32_bytes(const void* data) {
     return _mm256_loadu_si256(static_cast<const __m256i*>(data));
   }
+  static void prefetch(const void* data) { _mm_prefetch(reinterpret_cast<const char*>(data), _MM_HINT_T0); }
   static __m128i load_16_bytes(const void* data) {
     return _mm_loadu_si128(static_cast<const __m128i*>(data));
   }

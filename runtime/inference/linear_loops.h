@@ -34,171 +34,247 @@ const LinearLoops* avx512_linear_loops();
 template <typename Set>
 struct Linear {
   using Vector = typename Set::Vector;
-  static constexpr int kVectors = 16 / Set::kWidth;  // elements are taken 16 at a time
+  static constexpr int kUnit = 32;  // elements are taken 32 at a time
+  static constexpr int kVectors = kUnit / Set::kWidth;
 
   struct Row {
     const std::byte* data = nullptr;
     const GroupScale* scales = nullptr;
-    std::int64_t group_size = 0;
   };
 
   static Row row_of(const WeightMatrix& weights, std::int64_t index) {
     Row row{weights.data + index * row_bytes(weights.format, weights.columns)};
-    if (weights.scales != nullptr) {
+    if (weights.scales != nullptr)
       row.scales = weights.scales + index * (weights.columns / weights.group_size);
-      row.group_size = weights.group_size;
-    }
     return row;
   }
 
   template <WeightFormat kFormat>
+  static constexpr bool kIsQuantized = kFormat == WeightFormat::kInt8 || kFormat == WeightFormat::kInt4;
+
+  template <WeightFormat kFormat>
   using Stored = Pick<kFormat == WeightFormat::kFloat32, float, std::uint16_t>;
 
-  // The last elements of a row that is no multiple of 16 long, with zeros behind them.
+  // Up to kUnit elements, with zeros behind them: the end of a row that is no multiple of kUnit long.
   template <typename Element>
   struct Padded {
-    Padded(const Element* from, std::int64_t count) {
-      for (std::int64_t i = 0; i < 16; ++i) values[i] = i < count ? from[i] : Element{};
+    void assign(const Element* from, std::int64_t count) {
+      for (std::int64_t i = 0; i < kUnit; ++i) values[i] = i < count ? from[i] : Element{};
     }
-    Element values[16];
+    Element values[kUnit];
   };
 
-  // The `count` < 16 elements from `column` on, widened, and zeros. Quantised rows have no such rest.
   template <WeightFormat kFormat>
-  static void widen_rest(const Row& row, std::int64_t column, std::int64_t count, Vector* out) {
-    if constexpr (kFormat == WeightFormat::kInt8 || kFormat == WeightFormat::kInt4) {
-      for (int i = 0; i < kVectors; ++i) out[i] = Set::broadcast(0.0f);
+  static Row padded_row(const Row& row, std::int64_t column, std::int64_t count,
+                        Padded<Stored<kFormat>>& padded) {
+    padded.assign(reinterpret_cast<const Stored<kFormat>*>(row.data) + column, count);
+    return Row{reinterpret_cast<const std::byte*>(padded.values)};
+  }
+
+  struct Group {
+    Vector scale;
+    Vector minimum;
+  };
+
+  // Vector `i` of the unit that begins at `column`, widened.
+  template <WeightFormat kFormat>
+  static inline Vector widen(const Row& row, std::int64_t column, int i, const Group& group) {
+    const std::int64_t at = column + i * Set::kWidth;
+    if constexpr (kFormat == WeightFormat::kFloat32) {
+      return Set::load(reinterpret_cast<const float*>(row.data) + at);
+    } else if constexpr (kFormat == WeightFormat::kBFloat16) {
+      return Set::load_bf16(reinterpret_cast<const std::uint16_t*>(row.data) + at);
+    } else if constexpr (kFormat == WeightFormat::kFloat16) {
+      return Set::load_fp16(reinterpret_cast<const std::uint16_t*>(row.data) + at);
     } else {
-      const Padded<Stored<kFormat>> rest(reinterpret_cast<const Stored<kFormat>*>(row.data) + column, count);
-      widen<kFormat>(Row{reinterpret_cast<const std::byte*>(rest.values)}, 0, out);
+      const auto* data = reinterpret_cast<const std::uint8_t*>(row.data);
+      if constexpr (kFormat == WeightFormat::kInt8)
+        return Set::multiply_add(Set::load_u8(data + at), group.scale, group.minimum);
+      const std::uint8_t* pairs = data + column / 2 + i % (kVectors / 2) * Set::kWidth;
+      return Set::multiply_add(i < kVectors / 2 ? Set::load_low_u4(pairs) : Set::load_high_u4(pairs),
+                               group.scale, group.minimum);
     }
   }
 
-  // The 16 elements from `column` on, widened.
   template <WeightFormat kFormat>
-  static inline void widen(const Row& row, std::int64_t column, Vector* out) {
-    if constexpr (kFormat == WeightFormat::kInt8 || kFormat == WeightFormat::kInt4) {
-      const GroupScale group = row.scales[column / row.group_size];
-      const Vector scale = Set::broadcast(group.scale), minimum = Set::broadcast(group.minimum);
-      const auto* data = reinterpret_cast<const std::uint8_t*>(row.data);
-      for (int i = 0; i < kVectors; ++i) {
-        Vector value;
-        if constexpr (kFormat == WeightFormat::kInt8) {
-          value = Set::load_u8(data + column + i * Set::kWidth);
-        } else {
-          const std::uint8_t* pair = data + column / 32 * 16 + i * Set::kWidth;
-          value = column % 32 == 0 ? Set::load_low_u4(pair) : Set::load_high_u4(pair);
-        }
-        out[i] = Set::multiply_add(value, scale, minimum);
-      }
-    } else {
-      for (int i = 0; i < kVectors; ++i) {
-        const std::int64_t at = column + i * Set::kWidth;
-        if constexpr (kFormat == WeightFormat::kFloat32)
-          out[i] = Set::load(reinterpret_cast<const float*>(row.data) + at);
-        else if constexpr (kFormat == WeightFormat::kBFloat16)
-          out[i] = Set::load_bf16(reinterpret_cast<const std::uint16_t*>(row.data) + at);
-        else
-          out[i] = Set::load_fp16(reinterpret_cast<const std::uint16_t*>(row.data) + at);
-      }
-    }
+  static inline Group group_of(const Row& row, std::int64_t index) {
+    if constexpr (kIsQuantized<kFormat>)
+      return {Set::broadcast(row.scales[index].scale), Set::broadcast(row.scales[index].minimum)};
+    return {Set::broadcast(0.0f), Set::broadcast(0.0f)};
   }
 
   template <WeightFormat kFormat>
   static void widen_whole_row(const WeightMatrix& weights, std::int64_t index, float* output) {
     const Row row = row_of(weights, index);
-    Vector values[kVectors];
     std::int64_t column = 0;
-    for (; column + 16 <= weights.columns; column += 16) {
-      widen<kFormat>(row, column, values);
-      for (int i = 0; i < kVectors; ++i) Set::store(output + column + i * Set::kWidth, values[i]);
+    for (; column + kUnit <= weights.columns; column += kUnit) {
+      const Group group = group_of<kFormat>(row, kIsQuantized<kFormat> ? column / weights.group_size : 0);
+      for (int i = 0; i < kVectors; ++i)
+        Set::store(output + column + i * Set::kWidth, widen<kFormat>(row, column, i, group));
     }
-    if (column == weights.columns) return;
-    widen_rest<kFormat>(row, column, weights.columns - column, values);
-    float rest[16];
-    for (int i = 0; i < kVectors; ++i) Set::store(rest + i * Set::kWidth, values[i]);
-    for (int i = 0; column < weights.columns; ++i, ++column) output[column] = rest[i];
+    if constexpr (!kIsQuantized<kFormat>) {
+      Padded<Stored<kFormat>> padded;
+      const Row end = padded_row<kFormat>(row, column, weights.columns - column, padded);
+      float rest[kUnit];
+      for (int i = 0; i < kVectors; ++i)
+        Set::store(rest + i * Set::kWidth, widen<kFormat>(end, 0, i, group_of<kFormat>(end, 0)));
+      for (int i = 0; column < weights.columns; ++i, ++column) output[column] = rest[i];
+    }
   }
 
-  // A part of the columns. The first one sets the output, the others add to it.
-  struct Columns {
-    std::int64_t begin = 0;
+  // What one thread has in its caches, besides the weights that pass by.
+  static constexpr std::int64_t kPackedFloats = 8192;  // fills two thirds of a first-level cache
+  struct Pass {
+    // Some rows of activations in a part of the columns, in the order in which the tiles read them: for each
+    // vector of columns, that of every row.
+    alignas(64) float packed[kPackedFloats];
+    std::int64_t input = 0;  // the first row of activations
+    std::int64_t begin = 0;  // the part of the columns
     std::int64_t end = 0;
+    // The block of weights in work, and what is fetched of the next one meanwhile, in the order of memory:
+    // the processor continues such a stream by itself, and the tiles' own order gives it none.
+    std::int64_t row_begin = 0;
+    std::int64_t row_end = 0;
+    const std::byte* ahead = nullptr;
+    const std::byte* ahead_end = nullptr;
   };
+
+  static void pack(const LinearProduct& product, std::int64_t count, Pass& pass) {
+    const std::int64_t columns = product.weights.columns;
+    for (std::int64_t m = 0; m < count; ++m) {
+      const float* input = product.input + (pass.input + m) * columns;
+      float* output = pass.packed + m * Set::kWidth;
+      std::int64_t k = pass.begin;
+      for (; k + kUnit <= pass.end; k += kUnit)
+        for (int i = 0; i < kVectors; ++i, output += count * Set::kWidth)
+          Set::store(output, Set::load(input + k + i * Set::kWidth));
+      if (k == pass.end) continue;
+      Padded<float> rest;
+      rest.assign(input + k, pass.end - k);
+      for (int i = 0; i < kVectors; ++i, output += count * Set::kWidth)
+        Set::store(output, Set::load(rest.values + i * Set::kWidth));
+    }
+  }
 
   // kRows rows of weights times kCount rows of activations: the sums stay in registers, and weights are
   // widened once for all activations.
   template <WeightFormat kFormat, int kRows, int kCount>
-  static void tile(const LinearProduct& product, std::int64_t first_row, std::int64_t first_input,
-                   Columns part) {
-    const std::int64_t columns = product.weights.columns;
-    const float* input = product.input + first_input * columns;
+  struct Tile {
     Row rows[kRows];
-    for (int r = 0; r < kRows; ++r) rows[r] = row_of(product.weights, first_row + r);
+    Group groups[kRows];
     Vector sums[kRows][kCount];
-    for (int r = 0; r < kRows; ++r)
-      for (int m = 0; m < kCount; ++m) sums[r][m] = Set::broadcast(0.0f);
-    Vector widened[kRows][kVectors];
-    std::int64_t k = part.begin;
-    for (; k + 16 <= part.end; k += 16) {
-      for (int r = 0; r < kRows; ++r) widen<kFormat>(rows[r], k, widened[r]);
-      for (int m = 0; m < kCount; ++m) {
-        for (int i = 0; i < kVectors; ++i) {
-          const Vector x = Set::load(input + m * columns + k + i * Set::kWidth);
-          for (int r = 0; r < kRows; ++r) sums[r][m] = Set::multiply_add(widened[r][i], x, sums[r][m]);
+
+    Tile(const WeightMatrix& weights, std::int64_t first_row) {
+      for (int r = 0; r < kRows; ++r) {
+        rows[r] = row_of(weights, first_row + r);
+        for (int m = 0; m < kCount; ++m) sums[r][m] = Set::broadcast(0.0f);
+      }
+    }
+
+    void set_group(std::int64_t index) {
+      for (int r = 0; r < kRows; ++r) groups[r] = group_of<kFormat>(rows[r], index);
+    }
+
+    void add_unit(const Row* from, std::int64_t column, const float* packed) {
+      for (int i = 0; i < kVectors; ++i) {
+        Vector widened[kRows];
+        for (int r = 0; r < kRows; ++r) widened[r] = widen<kFormat>(from[r], column, i, groups[r]);
+        for (int m = 0; m < kCount; ++m) {
+          const Vector x = Set::load(packed + (i * kCount + m) * Set::kWidth);
+          for (int r = 0; r < kRows; ++r) sums[r][m] = Set::multiply_add(widened[r], x, sums[r][m]);
         }
       }
     }
-    if (k < part.end) {
-      for (int r = 0; r < kRows; ++r) widen_rest<kFormat>(rows[r], k, part.end - k, widened[r]);
-      for (int m = 0; m < kCount; ++m) {
-        const Padded<float> x(input + m * columns + k, part.end - k);
-        for (int r = 0; r < kRows; ++r)
-          for (int i = 0; i < kVectors; ++i)
-            sums[r][m] = Set::multiply_add(widened[r][i], Set::load(x.values + i * Set::kWidth), sums[r][m]);
+
+    void add_rest(std::int64_t column, std::int64_t count, const float* packed) {
+      if constexpr (!kIsQuantized<kFormat>) {
+        Padded<Stored<kFormat>> padded[kRows];
+        Row ends[kRows];
+        for (int r = 0; r < kRows; ++r) ends[r] = padded_row<kFormat>(rows[r], column, count, padded[r]);
+        add_unit(ends, 0, packed);
       }
     }
-    float* output = product.output + first_input * product.output_stride + first_row;
+  };
+
+  template <WeightFormat kFormat, int kRows, int kCount>
+  static void multiply_tile(const LinearProduct& product, std::int64_t first_row, Pass& pass) {
+    const WeightMatrix& weights = product.weights;
+    Tile<kFormat, kRows, kCount> tile(weights, first_row);
+    const float* packed = pass.packed;
+    const std::byte* ahead = pass.ahead;
+    const std::int64_t whole = pass.begin + (pass.end - pass.begin) / kUnit * kUnit;
+    std::int64_t k = pass.begin;
+    while (k < whole) {
+      const std::int64_t group = kIsQuantized<kFormat> ? k / weights.group_size : 0;
+      const std::int64_t group_end = kIsQuantized<kFormat> ? (group + 1) * weights.group_size : whole;
+      const std::int64_t run_end = group_end < whole ? group_end : whole;
+      tile.set_group(group);
+      for (; k < run_end; k += kUnit, packed += kUnit * kCount) {
+        ahead = fetch<kRows * row_bytes(kFormat, kUnit)>(ahead, pass.ahead_end);
+        tile.add_unit(tile.rows, k, packed);
+      }
+    }
+    pass.ahead = ahead;
+    if (k < pass.end) tile.add_rest(k, pass.end - k, packed);
+    float* output = product.output + pass.input * product.output_stride + first_row;
     for (int m = 0; m < kCount; ++m) {
       for (int r = 0; r < kRows; ++r) {
         float& result = output[m * product.output_stride + r];
-        result = (part.begin == 0 ? 0.0f : result) + Set::sum(sums[r][m]);
+        result = (pass.begin == 0 ? 0.0f : result) + Set::sum(tile.sums[r][m]);
       }
     }
   }
 
-  // All rows of weights, for kCount activations and a part of the columns.
+  // Has the next kBytes of a stream fetched, and returns what follows them.
+  template <std::int64_t kBytes>
+  static inline const std::byte* fetch(const std::byte* next, const std::byte* end) {
+    constexpr std::int64_t kLine = 64;
+    if (next >= end) return next;
+    for (std::int64_t at = 0; at < kBytes; at += kLine) Set::prefetch(next + at);
+    return next + kBytes;
+  }
+
   template <WeightFormat kFormat, int kCount>
-  static void multiply_rows(const LinearProduct& product, std::int64_t input, Columns part) {
-    std::int64_t row = product.row_begin;
-    for (; row + Set::kTileRows <= product.row_end; row += Set::kTileRows)
-      tile<kFormat, Set::kTileRows, kCount>(product, row, input, part);
-    for (; row < product.row_end; ++row) tile<kFormat, 1, kCount>(product, row, input, part);
+  static void multiply_rows(const LinearProduct& product, Pass& pass) {
+    std::int64_t row = pass.row_begin;
+    for (; row + Set::kTileRows <= pass.row_end; row += Set::kTileRows)
+      multiply_tile<kFormat, Set::kTileRows, kCount>(product, row, pass);
+    for (; row < pass.row_end; ++row) multiply_tile<kFormat, 1, kCount>(product, row, pass);
   }
 
   // For `count` activations, which is at most kMostCount.
   template <WeightFormat kFormat, int kCount = Set::kMostCount>
-  static void multiply_count(const LinearProduct& product, std::int64_t input, std::int64_t count,
-                             Columns part) {
+  static void multiply_count(const LinearProduct& product, std::int64_t count, Pass& pass) {
     if constexpr (kCount > 0) {
-      if (count == kCount) return multiply_rows<kFormat, kCount>(product, input, part);
-      multiply_count<kFormat, kCount - 1>(product, input, count, part);
+      if (count != kCount) return multiply_count<kFormat, kCount - 1>(product, count, pass);
+      pack(product, kCount, pass);
+      multiply_rows<kFormat, kCount>(product, pass);
     }
   }
 
-  // Activations go through in parts that stay in the first-level cache while all rows of weights pass by.
+  // A block of weights stays in the second-level cache while all activations pass by.
   template <WeightFormat kFormat>
   static void multiply_format(const LinearProduct& product) {
-    constexpr std::int64_t kCachedFloats = 8192;
-    const std::int64_t columns = product.weights.columns;
-    const std::int64_t tall = product.count < Set::kMostCount ? product.count : Set::kMostCount;
-    const std::int64_t width = kCachedFloats / tall / 32 * 32;
-    for (std::int64_t begin = 0; begin < columns; begin += width) {
-      const Columns part{begin, begin + width < columns ? begin + width : columns};
-      for (std::int64_t m = 0; m < product.count; m += tall)
-        multiply_count<kFormat>(product, m, product.count - m < tall ? product.count - m : tall, part);
+    constexpr std::int64_t kBlockBytes = 256 * 1024;
+    const std::int64_t columns = product.weights.columns, bytes = row_bytes(kFormat, columns);
+    const std::int64_t height = bytes < kBlockBytes / 8 ? kBlockBytes / bytes : 8;
+    const std::int64_t tall = least(product.count, Set::kMostCount);
+    const std::int64_t width = kPackedFloats / tall / kUnit * kUnit;
+    Pass pass;
+    for (pass.row_begin = product.row_begin; pass.row_begin < product.row_end;
+         pass.row_begin = pass.row_end) {
+      pass.row_end = least(pass.row_begin + height, product.row_end);
+      pass.ahead = product.weights.data + pass.row_end * bytes;
+      pass.ahead_end = product.weights.data + least(pass.row_end + height, product.row_end) * bytes;
+      for (pass.begin = 0; pass.begin < columns; pass.begin = pass.end) {
+        pass.end = least(pass.begin + width, columns);
+        for (pass.input = 0; pass.input < product.count; pass.input += tall)
+          multiply_count<kFormat>(product, least(tall, product.count - pass.input), pass);
+      }
     }
   }
+
+  static std::int64_t least(std::int64_t left, std::int64_t right) { return left < right ? left : right; }
 
   static void multiply(const LinearProduct& product) {
     switch (product.weights.format) {

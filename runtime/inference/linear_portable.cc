@@ -15,6 +15,7 @@ struct Portable {
   static Vector broadcast(float value) { return value; }
   static Vector load(const float* data) { return *data; }
   static void store(float* data, Vector value) { *data = value; }
+  static void prefetch(const void*) {}
   static Vector load_bf16(const std::uint16_t* data) { return bf16_to_float(*data); }
   static Vector load_fp16(const std::uint16_t* data) { return fp16_to_float(*data); }
   static Vector load_u8(const std::uint8_t* data) { return static_cast<float>(*data); }

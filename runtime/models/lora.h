@@ -42,7 +42,7 @@ void fuse_lora(torch::nn::Module& model);
 void unfuse_lora(torch::nn::Module& model);
 
 struct LoraSaveOptions {
-  bool writes = true;      // as in SaveOptions
+  bool writes = true;      // as in PretrainedSaveOptions
   std::string base_model;  // "base_model_name_or_path"
   std::string task = "CAUSAL_LM";
 };

@@ -132,7 +132,7 @@ std::shared_ptr<LanguageModel> language_model_from_pretrained(const std::filesys
 }
 
 void save_pretrained(torch::nn::Module& model, const ModelConfig& config,
-                     const std::filesystem::path& directory, const SaveOptions& options) {
+                     const std::filesystem::path& directory, const PretrainedSaveOptions& options) {
   at::NoGradGuard no_grad;
   const auto parameters = distinct_parameters(model);
   if (parameters.empty()) throw Error(ErrorCode::kInvalidArgument, "the model to save has no parameters");
@@ -156,7 +156,7 @@ void save_pretrained(torch::nn::Module& model, const ModelConfig& config,
 }
 
 void save_pretrained(LanguageModel& model, const std::filesystem::path& directory,
-                     const SaveOptions& options) {
+                     const PretrainedSaveOptions& options) {
   save_pretrained(model, model.config(), directory, options);
 }
 

@@ -40,7 +40,7 @@ std::shared_ptr<LanguageModel> language_model_from_pretrained(const std::filesys
 void load_weights(torch::nn::Module& model, const std::filesystem::path& directory, const std::string& prefix,
                   const LoadOptions& options = {});
 
-struct SaveOptions {
+struct PretrainedSaveOptions {
   bool writes = true;  // false: takes part, since all ranks read a sharded parameter, but writes nothing
   std::string architecture;  // "architectures" of config.json; empty: as it was, or the usual one
 };
@@ -49,8 +49,8 @@ struct SaveOptions {
 // complete or not there. Adapters (lora.h) are saved as part of the weights that they adapt; the model keeps
 // them apart. Collective at stage 3.
 void save_pretrained(torch::nn::Module& model, const ModelConfig& config,
-                     const std::filesystem::path& directory, const SaveOptions& options = {});
+                     const std::filesystem::path& directory, const PretrainedSaveOptions& options = {});
 void save_pretrained(LanguageModel& model, const std::filesystem::path& directory,
-                     const SaveOptions& options = {});
+                     const PretrainedSaveOptions& options = {});
 
 }  // namespace deepscale

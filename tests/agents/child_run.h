@@ -50,6 +50,9 @@ class ChildRun {
 // Whether a process is there and no zombie.
 bool is_alive(std::int64_t pid);
 
+// It stays there and holds what it has, but does nothing any more, until it is killed.
+void suspend_process(std::int64_t pid);
+
 // A variable that every process of a job inherits. Counting looks for it in all living processes, zombies not
 // included. Linux only.
 class JobMark {

@@ -6,6 +6,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/agents/node_run.h"
@@ -34,6 +35,19 @@ TEST(NodeAgentChaosOnWindows, NothingRemainsWhenTheAgentOfAWholeJobIsTerminated)
   agent.terminate();
   EXPECT_TRUE(wait_until([&] { return agent.living_processes() == 0; }, kSoon))
       << agent.living_processes() << " processes are left";
+}
+
+TEST(NodeAgentChaosOnWindows, NothingRemainsWhenTheAgentIsTerminatedAtARandomMoment) {
+  for (const std::uint32_t seed : chaos_seeds(10)) {
+    std::mt19937 random(seed);
+    ScopedProcess agent(DEEPSCALE_TEST_AGENT, agent_arguments());
+    // From its first instruction to long after the last grandchild was started.
+    std::this_thread::sleep_for(std::chrono::milliseconds(random() % 700));
+    agent.terminate();
+    ASSERT_TRUE(agent.wait(kSoon)) << "seed " << seed;
+    ASSERT_TRUE(wait_until([&] { return agent.living_processes() == 0; }, kSoon))
+        << "seed " << seed << ": " << agent.living_processes() << " processes are left";
+  }
 }
 
 // One rank is terminated somewhere in its life: it is the cause, and no other.

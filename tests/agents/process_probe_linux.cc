@@ -1,4 +1,5 @@
 #include <fmt/core.h>
+#include <signal.h>
 
 #include <filesystem>
 #include <fstream>
@@ -25,6 +26,10 @@ bool is_alive(const std::filesystem::path& process) {
 
 bool is_alive(std::int64_t pid) {
   return is_alive(std::filesystem::path(fmt::format("/proc/{}", pid)));
+}
+
+void suspend_process(std::int64_t pid) {
+  ::kill(static_cast<pid_t>(pid), SIGSTOP);
 }
 
 JobMark::JobMark() {

@@ -2,6 +2,9 @@
 
 #include <windows.h>
 
+#include <psapi.h>
+
+#include <algorithm>
 #include <stdexcept>
 
 #include "agents/process/command_line.h"
@@ -58,11 +61,24 @@ std::optional<unsigned> ScopedProcess::wait(Clock::duration limit) {
   return code;
 }
 
+// Only those that the system knows of, too: Wine keeps one whose creator was terminated half-way in its job
+// for ever, though it never gets a thread.
 int ScopedProcess::living_processes() const {
-  JOBOBJECT_BASIC_ACCOUNTING_INFORMATION information = {};
-  QueryInformationJobObject(scope_, JobObjectBasicAccountingInformation, &information, sizeof information,
-                            nullptr);
-  return static_cast<int>(information.ActiveProcesses);
+  struct {
+    DWORD assigned;
+    DWORD count;
+    ULONG_PTR pids[256];
+  } job = {};
+  require(QueryInformationJobObject(scope_, JobObjectBasicProcessIdList, &job, sizeof job, nullptr),
+          "QueryInformationJobObject");
+  DWORD known[4096];
+  DWORD bytes = 0;
+  require(K32EnumProcesses(known, sizeof known, &bytes), "EnumProcesses");
+  const DWORD* const begin = known;
+  const DWORD* const end = known + bytes / sizeof(DWORD);
+  return static_cast<int>(std::count_if(job.pids, job.pids + job.count, [&](ULONG_PTR pid) {
+    return std::find(begin, end, static_cast<DWORD>(pid)) != end;
+  }));
 }
 
 std::string ScopedProcess::read_output() {

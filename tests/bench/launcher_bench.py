@@ -6,6 +6,8 @@ usage: launcher_bench.py BUILD_FOLDER [--peers FOLDER] [--rounds N] [--only CASE
 Cases: start, rendezvous, failure, stubborn, output, store, plan. Within a case all launchers take turns in one run; a figure is the median
 over the turns, and a ratio the median of the ratios of neighbouring turns. Peers: mpirun.mpich and mpirun.openmpi with the compilers beside
 them (mpicc.mpich, mpicc.openmpi), torchrun and deepspeed of FOLDER (/tmp/deepscale-peers/venv/bin) or of PATH. What is not there is left out.
+
+`--only wine` takes a build for Windows, without peers, and a Wine prefix (WINEPREFIX) that tests/lanes/start_wine.sh has started.
 """
 import argparse
 import json
@@ -263,7 +265,9 @@ class Bench:
         for launcher in self.launchers:
             if launcher.mpi and (path := self.mpi_program(launcher.mpi, MPI_BARRIER)):
                 programs[launcher] = [path]
-        self.compare([8, 64, 256], programs, rounds=max(3, self.rounds // 3))
+        rounds = max(3, self.rounds // 3)
+        self.compare([8], programs, rounds=rounds)
+        self.compare([64, 256], {self.named("deepscale"): programs[self.named("deepscale")]}, rounds=rounds)  # the others spin: minutes on few cores
 
     def time_failure(self, launcher, is_stubborn):
         """From the moment when rank 0 of 5 may exit with 3, to the launcher's end."""
@@ -359,6 +363,15 @@ class Bench:
             command + ["@".join(f"node-{host}" for host in range(0, min(count, 10_000), 2)), "--hostfile", files[count], "/bin/true"]))
         table(["hosts", "median"], [[str(count), milliseconds(statistics.median(seconds))] for count, seconds in figures.items()])
 
+    def wine(self):
+        print("### Under Wine: a program that ends at once, alone and as ranks\n")
+        program = [f"{self.build}/tests/test_child.exe"]
+        launch = ["wine", f"{self.build}/bin/deepscale.exe", "launch", "-q", "--num_gpus"]
+        commands = {"the program alone": ["wine"] + program, "2 ranks": launch + ["2"] + program, "8 ranks": launch + ["8"] + program}
+        figures = take_turns(list(commands), self.rounds, lambda name: self.time_command(commands[name]))
+        rows = [[name, milliseconds(statistics.median(seconds)), milliseconds(min(seconds))] for name, seconds in figures.items()]
+        table(["what", "median", "fastest"], rows)
+
 
 CASES = ["start", "rendezvous", "failure", "stubborn", "output", "store", "plan"]
 
@@ -368,7 +381,7 @@ def main():
     parser.add_argument("build")
     parser.add_argument("--peers", default="/tmp/deepscale-peers/venv/bin")
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--only", nargs="+", choices=CASES, default=CASES)
+    parser.add_argument("--only", nargs="+", choices=CASES + ["wine"], default=CASES)
     options = parser.parse_args()
     options.build = os.path.abspath(options.build)
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start, {options.rounds} turns\n")

@@ -1,7 +1,6 @@
 // Ranks run random operations, and one of them is killed at a random moment, again and again, until there
 // were ten thousand operations: nobody hangs, everybody says why it ended, and nothing remains.
 #include <gmock/gmock.h>
-#include <signal.h>
 
 #include <cstdlib>
 #include <random>
@@ -46,13 +45,19 @@ void expect_all_have_ended(RankProcesses& ranks, int victim) {
 }
 
 class Chaos : public ::testing::TestWithParam<Setting> {};
-INSTANTIATE_TEST_SUITE_P(Backends, Chaos,
-                         ::testing::Values(Setting{"shm", 3, 1}, Setting{"tcp", 3, 1},
-                                           Setting{"hierarchical", 4, 2}),
+std::vector<Setting> settings() {
+  std::vector<Setting> all{{"hierarchical", 4, 2}};
+  for (const char* backend : {DEEPSCALE_TEST_BACKENDS}) all.push_back({backend, 3, 1});
+  return all;
+}
+INSTANTIATE_TEST_SUITE_P(Backends, Chaos, ::testing::ValuesIn(settings()),
                          [](const auto& setting) { return setting.param.backend; });
 
 TEST_P(Chaos, AKilledRankEndsAllOthersWhateverTheyAreDoing) {
   const Setting setting = GetParam();
+  if (setting.backend != std::string("shm") && Environment::of_process().get("WINEPREFIX")) {
+    GTEST_SKIP() << "Wine 8 keeps sockets of a killed process open while a transfer is under way on them";
+  }
   std::mt19937 random(7);
   int operations = 0;
   for (int job = 0; (job < kLeastJobs || operations < kOperations) && job < kMostJobs; ++job) {
@@ -77,7 +82,7 @@ TEST_P(Chaos, AStoppedRankEndsAllOthersAtTheirDeadline) {
   RankProcesses ranks(DEEPSCALE_TEST_RANK, setting.rank_count, setting.hosts,
                       {setting.backend, "random", "1", "8"});
   ASSERT_TRUE(ranks.are_running()) << ranks.output();
-  ::kill(static_cast<pid_t>(ranks[1].process->pid()), SIGSTOP);
+  suspend_process(ranks[1].process->pid());
   int timed_out = 0;
   for (int rank = 0; rank < ranks.size(); ++rank) {
     if (rank == 1) continue;

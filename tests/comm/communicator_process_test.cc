@@ -13,7 +13,7 @@ using ::testing::HasSubstr;
 constexpr int kRanks = 3;
 
 class KilledRank : public ::testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(Backends, KilledRank, ::testing::Values("tcp", "shm"),
+INSTANTIATE_TEST_SUITE_P(Backends, KilledRank, ::testing::Values(DEEPSCALE_TEST_BACKENDS),
                          [](const auto& backend) { return backend.param; });
 
 // From 1 element, which travels with its announcement, to pipelines of many pieces. The communicator's own

@@ -237,7 +237,7 @@ TEST_P(CommunicatorProperties, LargeOperationsEqualTheReference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Worlds, CommunicatorProperties,
-                         ::testing::Combine(::testing::Values("tcp", "shm"),
+                         ::testing::Combine(::testing::Values(DEEPSCALE_TEST_BACKENDS),
                                             ::testing::Values(1, 2, 3, 4, 5, 8)),
                          [](const auto& world) {
                            return fmt::format("{}_{}", std::get<0>(world.param), std::get<1>(world.param));
@@ -404,6 +404,7 @@ TEST(MakeCommunicator, ChoosesByTheWorldAndRefusesWhatCannotBe) {
   const WorldLayout alone;
   EXPECT_STREQ(make_communicator(alone, nullptr, {})->backend(), "single");
   EXPECT_STREQ(make_communicator(alone, nullptr, {.backend = "tcp"})->backend(), "tcp");
+  EXPECT_STREQ(make_communicator(alone, nullptr, {.backend = "gloo"})->backend(), "gloo");
   WorldLayout pair;
   pair.world_size = 2;
   const auto message_of = [](const WorldLayout& layout, const std::string& backend) -> std::string {
@@ -416,7 +417,8 @@ TEST(MakeCommunicator, ChoosesByTheWorldAndRefusesWhatCannotBe) {
     return "no error";
   };
   EXPECT_NE(message_of(pair, "single").find("this job has 2"), std::string::npos);
-  EXPECT_NE(message_of(pair, "mpi").find("known are single, shm, hierarchical, tcp"), std::string::npos);
+  EXPECT_NE(message_of(pair, "mpi").find("known are single, shm, hierarchical, tcp, gloo"),
+            std::string::npos);
   EXPECT_NE(message_of(pair, "").find("needs a store"), std::string::npos);
 }
 

@@ -2,10 +2,15 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <random>
+#include <vector>
+
+#include "comm/base/half_blocks.h"
 
 namespace deepscale {
 namespace {
@@ -114,6 +119,47 @@ TEST(Half, KeepsWhatIsNotANumberAndSaturatesToInfinity) {
     const float nan = std::bit_cast<float>(bits);
     EXPECT_TRUE(std::isnan(fp16_to_float(float_to_fp16(nan)))) << bits;
     EXPECT_TRUE(std::isnan(bf16_to_float(float_to_bf16(nan)))) << bits;
+  }
+}
+
+constexpr InstructionSet kSets[] = {InstructionSet::kPortable, InstructionSet::kAvx2,
+                                    InstructionSet::kAvx512};
+
+// Every value there is, and from a position that is not aligned.
+TEST(HalfBlocks, WidenEveryFp16AsOneAtATime) {
+  std::vector<std::uint16_t> halves(0x10000 + 7);
+  std::iota(halves.begin(), halves.end(), std::uint16_t{0});
+  for (const InstructionSet set : kSets) {
+    std::vector<float> floats(halves.size() - 1);
+    half_blocks(set).widen(reinterpret_cast<const std::byte*>(halves.data() + 1), floats.data(),
+                           static_cast<std::int64_t>(floats.size()));
+    for (std::size_t i = 0; i < floats.size(); ++i) {
+      const float expected = fp16_to_float(halves[i + 1]);
+      ASSERT_TRUE(std::bit_cast<std::uint32_t>(floats[i]) == std::bit_cast<std::uint32_t>(expected) ||
+                  (std::isnan(floats[i]) && std::isnan(expected)))
+          << "set " << static_cast<int>(set) << " value " << halves[i + 1];
+    }
+  }
+}
+
+TEST(HalfBlocks, NarrowAsOneAtATime) {
+  std::mt19937 random(3);
+  std::vector<float> floats(200'003);
+  for (std::size_t i = 0; i < floats.size(); ++i) {
+    std::uint32_t bits = random();
+    if (i % 2 == 0)
+      bits = (bits & 0x80000000u) | (0x32000000u + bits % 0x17000000u);  // where fp16 has values
+    floats[i] = std::bit_cast<float>(bits);
+  }
+  for (const InstructionSet set : kSets) {
+    for (const std::size_t count : {std::size_t{0}, std::size_t{1}, std::size_t{15}, floats.size()}) {
+      std::vector<std::uint16_t> halves(count + 1, 0xabcd), expected(count + 1, 0xabcd);
+      half_blocks(set).narrow(floats.data(), reinterpret_cast<std::byte*>(halves.data()),
+                              static_cast<std::int64_t>(count));
+      std::transform(floats.begin(), floats.begin() + static_cast<std::ptrdiff_t>(count), expected.begin(),
+                     float_to_fp16);
+      ASSERT_EQ(halves, expected) << "set " << static_cast<int>(set);
+    }
   }
 }
 

@@ -441,6 +441,49 @@ TEST(NcclCommunicator, JoiningEndsAtTheTimeout) {
   EXPECT_EQ(fake::live_communicators(), 0);
 }
 
+// The backend that two ranks of one host get, or what rank 0 is told.
+std::vector<std::string> backends_of_two_ranks(const std::string& backend, const NcclOptions& first,
+                                               const NcclOptions& second) {
+  const auto store = std::make_shared<MemoryStore>();
+  std::vector<std::string> results(2);
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < 2; ++rank) {
+    threads.emplace_back([&, rank] {
+      WorldLayout layout;
+      layout.rank = layout.local_rank = rank;
+      layout.world_size = layout.local_world_size = 2;
+      std::string& result = results[static_cast<std::size_t>(rank)];
+      try {
+        const auto ranks = make_device_communicator(layout, store, {.timeout = kGenerous, .backend = backend},
+                                                    rank == 0 ? first : second);
+        result = ranks->backend();
+        ranks->barrier().wait();
+      } catch (const Error& error) {
+        result = error.what();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  return results;
+}
+
+TEST(DeviceCommunicator, TakesNcclWhereEveryRankHasAGpuUnlessToldOtherwise) {
+  using Both = std::vector<std::string>;
+  EXPECT_EQ(backends_of_two_ranks("", fake_options(0), fake_options(1)), (Both{"nccl", "nccl"}));
+  EXPECT_EQ(backends_of_two_ranks("nccl", fake_options(0), fake_options(1)), (Both{"nccl", "nccl"}));
+  EXPECT_EQ(backends_of_two_ranks("tcp", fake_options(0), fake_options(1)), (Both{"tcp", "tcp"}));
+  EXPECT_EQ(backends_of_two_ranks("", fake_options(2), fake_options(2)), (Both{"shm", "shm"}));
+  for (const std::string& told : backends_of_two_ranks("nccl", fake_options(2), fake_options(2)))
+    EXPECT_EQ(told, "ranks 0 and 1 share a GPU, which NCCL refuses");
+}
+
+TEST(DeviceCommunicator, ARankAloneNeedsNoNccl) {
+  EXPECT_STREQ(make_device_communicator(WorldLayout(), nullptr, {}, fake_options(0))->backend(), "single");
+  EXPECT_STREQ(
+      make_device_communicator(WorldLayout(), nullptr, {.backend = "nccl"}, fake_options(0))->backend(),
+      "nccl");
+}
+
 TEST(RankDevices, AnObstacleIsCutToFit) {
   const nccl::RankDeviceNote note = nccl::note_of({.obstacle = std::string(1000, 'x')});
   const auto obstacle = nccl::find_obstacle({note});

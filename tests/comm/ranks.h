@@ -27,7 +27,9 @@ struct RankOutcome {
 
 inline std::unique_ptr<Communicator> make_backend(const std::string& backend, int rank, int world_size,
                                                   std::shared_ptr<Store> store, CommunicatorOptions options) {
-  const auto make = backend == "shm" ? make_shm_communicator : make_tcp_communicator;
+  const auto make = backend == "shm"    ? make_shm_communicator
+                    : backend == "gloo" ? make_gloo_communicator
+                                        : make_tcp_communicator;
   return make(rank, world_size, std::move(store), std::move(options));
 }
 
@@ -59,10 +61,11 @@ inline void run_good_ranks(const std::string& backend, int world_size, const Ran
   }
 }
 
-// Tests that every backend has to pass; the parameter is its name.
+// Tests that every backend has to pass; the parameter is its name. Those of this build:
+// DEEPSCALE_TEST_BACKENDS (CMakeLists.txt).
 class EveryBackend : public ::testing::TestWithParam<std::string> {};
-#define DEEPSCALE_FOR_EVERY_BACKEND(suite)                                   \
-  INSTANTIATE_TEST_SUITE_P(Backends, suite, ::testing::Values("tcp", "shm"), \
+#define DEEPSCALE_FOR_EVERY_BACKEND(suite)                                              \
+  INSTANTIATE_TEST_SUITE_P(Backends, suite, ::testing::Values(DEEPSCALE_TEST_BACKENDS), \
                            [](const auto& backend) { return backend.param; })
 
 template <typename Element>

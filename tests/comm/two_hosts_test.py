@@ -111,6 +111,10 @@ class TwoHosts(unittest.TestCase):
     def test_tcp_when_it_is_asked_for(self):
         self.check((2, 2), "tcp", ["--backend", "tcp"])
 
+    @unittest.skipUnless(os.environ.get("DEEPSCALE_TEST_GLOO"), "this build has no Gloo")
+    def test_gloo_when_it_is_asked_for(self):
+        self.check((2, 2), "gloo", ["--backend", "gloo"])
+
     def test_when_a_rank_is_killed_all_others_end_with_an_error(self):
         processes = self.network.start((2, 2), ["--op", "all_reduce", "--min_bytes", "1M", "--max_bytes", "1M",
                                                 "--iterations", "1000000"])

@@ -73,6 +73,9 @@ class LinuxPackage(Archive):
         root = os.path.join(self.folder, os.path.basename(archive)[:-len(".tar.gz")])
         self.check_layout(root, "")
         self.check_hello(self.launch(root, os.path.join(root, "bin/hello_ranks")))
+        if os.path.exists(os.path.join(BUILD, "lib", "libdeepscale_gloo.so")):
+            run([os.path.join(root, "bin/deepscale"), "bench", "comm", "--num_gpus", "2", "--backend", "gloo", "--max_bytes", "4K",
+                 "--iterations", "1"], env=EMPTY_ENVIRONMENT)
         report = json.loads(run([os.path.join(root, "bin/ds_report"), "--json"], env=EMPTY_ENVIRONMENT))
         self.assertEqual(report["DeepScale general environment info"]["deepscale install path"]["value"], os.path.join(root, "bin"))
         self.check_hello(self.launch(root, os.path.join(self.build_examples(root), "hello_ranks")))

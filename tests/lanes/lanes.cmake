@@ -43,7 +43,7 @@ elseif(CMAKE_CROSSCOMPILING)
   # A new prefix takes some 10 s; Debian's wineserver ends with its last client unless told to stay.
   add_test(NAME ${DEEPSCALE_TEST_PREFIX}start COMMAND sh ${CMAKE_CURRENT_LIST_DIR}/start_wine.sh)
   set_tests_properties(${DEEPSCALE_TEST_PREFIX}start PROPERTIES LABELS unit TIMEOUT 180 FIXTURES_SETUP wine)
-  add_test(NAME ${DEEPSCALE_TEST_PREFIX}stop COMMAND wineserver -k)
+  add_test(NAME ${DEEPSCALE_TEST_PREFIX}stop COMMAND sh ${CMAKE_CURRENT_LIST_DIR}/stop_wine.sh)
   set_tests_properties(${DEEPSCALE_TEST_PREFIX}stop PROPERTIES LABELS unit TIMEOUT 60 FIXTURES_CLEANUP wine)
   deepscale_use_own_wine(${DEEPSCALE_TEST_PREFIX}start)
   deepscale_use_own_wine(${DEEPSCALE_TEST_PREFIX}stop)

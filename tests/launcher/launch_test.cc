@@ -7,6 +7,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "launcher/job/file_path.h"
 #include "tests/launcher/launcher_run.h"
 #include "tests/temporary_folder.h"
 
@@ -139,6 +140,18 @@ TEST(Launch, ShowsOnlyTheWantedRanksAndLogsAll) {
     const std::string text(std::istreambuf_iterator<char>(file), {});
     EXPECT_THAT(lines_of(text), UnorderedElementsAre("RANK=" + rank, "oops"));
   }
+}
+
+// Windows takes paths of more than 260 characters only from programs that say so, and names beyond the code
+// page only in UTF-16.
+TEST(Launch, LogsWhereThePathIsLongAndNotAscii) {
+  const TemporaryFolder folder;
+  std::filesystem::path place = folder.path();
+  for (int depth = 0; depth < 4; ++depth) place /= std::u8string(80, u8'd') + u8"-\u00FC\u6DF1";
+  const auto result = run_launcher({"-q", "--log_dir", to_text(place), "{rank}", "out=kept"});
+  EXPECT_EQ(result.exit_code, 0) << result.error;
+  std::ifstream file(place / "rank_0.log");
+  EXPECT_THAT(lines_of(std::string(std::istreambuf_iterator<char>(file), {})), UnorderedElementsAre("kept"));
 }
 
 TEST(Launch, JsonTellsTheWholeStory) {

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "tests/launcher/launcher_run.h"
+#include "tests/launcher/wrong_command_lines.h"
 #include "tests/temporary_folder.h"
 
 namespace deepscale::testing {
@@ -17,12 +18,6 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::StartsWith;
 
-struct Mistake {
-  std::vector<std::string> words;  // behind "deepscale"; "{name}" is one of Files, "{rank}" a good program
-  int exit_code;
-  std::vector<std::string> answer;  // what it must name
-};
-
 const Mistake kMistakes[] = {
     // What to run.
     {{}, 2, {"no program was given", "Usage: deepscale launch"}},
@@ -31,11 +26,8 @@ const Mistake kMistakes[] = {
     {{"no_such_program"}, 127, {"program not found: no_such_program", "PATH"}},
     {{"./no/such"}, 127, {"program not found: ./no/such", "Check the path"}},
     {{"missing.py"}, 127, {"Python script not found: missing.py"}},
-    {{"{plain}"}, 126, {"plain is not executable", "chmod +x"}},
     {{"--no_python", "{script.py}"}, 126, {"is not executable", "leave --no_python out"}},
     {{"/"}, 126, {"/ is a folder"}},
-    {{"-q", "{no_interpreter}"}, 127, {"no_interpreter", "the interpreter in its first line"}},
-    {{"-q", "{no_program}"}, 126, {"no_program", "no program for this machine"}},
     {{"--module", "--no_python", "x"}, 2, {"--module and --no_python"}},
     {{"--module", "{script.py}"}, 2, {"--module takes the name of a module", "leave --module out"}},
     {{"--venv_script", "/no/activate", "{rank}"}, 2, {"--venv_script /no/activate", "bin/activate"}},
@@ -103,6 +95,7 @@ class Files {
     folder_.write("bad_env", "A=1\nB\n");
     write_executable("no_interpreter", "#!/no/such/interpreter\n");
     write_executable("no_program", "words\n");
+    write_executable("no_program.exe", "words\n");
   }
 
   std::vector<std::string> with_paths(std::vector<std::string> words) const {
@@ -130,7 +123,9 @@ std::string joined(const std::vector<std::string>& words) {
 
 TEST(WrongCommandLines, GetOneClearAnswer) {
   const Files files;
-  for (const Mistake& mistake : kMistakes) {
+  std::vector<Mistake> mistakes = mistakes_of_this_system();
+  mistakes.insert(mistakes.end(), std::begin(kMistakes), std::end(kMistakes));
+  for (const Mistake& mistake : mistakes) {
     SCOPED_TRACE(joined(mistake.words));
     const auto result = run_launcher(files.with_paths(mistake.words));
     EXPECT_EQ(result.exit_code, mistake.exit_code);

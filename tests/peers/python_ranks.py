@@ -77,6 +77,10 @@ DEEPSPEED_CONFIG = {"train_micro_batch_size_per_gpu": 4, "optimizer": {"type": "
                     "zero_optimization": {"stage": 1}}
 
 
+# On a busy machine torch 2.15 now and then aborts so when a process that has used gloo ends, after the script's last line.
+TORCH_ABORT = "terminate called without an active exception"
+
+
 class Scripts(unittest.TestCase):
     def setUp(self):
         self.folder = tempfile.TemporaryDirectory()
@@ -94,8 +98,13 @@ class Scripts(unittest.TestCase):
         folder = os.path.dirname(self.python)
         cache = os.path.join(os.path.dirname(os.path.dirname(folder)), "torch_ext")  # what DeepSpeed has compiled already
         variables = {"TORCH_EXTENSIONS_DIR": cache} if os.path.isdir(cache) else {}
-        return peer.run([DEEPSCALE, "launch", "--no_tag_output", *words], 240, VIRTUAL_ENV=os.path.dirname(folder),
-                        PATH=folder + ":" + os.environ["PATH"], DS_ACCELERATOR="cpu", CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1", **variables)
+        variables |= {"VIRTUAL_ENV": os.path.dirname(folder), "PATH": folder + ":" + os.environ["PATH"], "DS_ACCELERATOR": "cpu",
+                      "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+        for _ in range(3):
+            result = peer.run([DEEPSCALE, "launch", "--no_tag_output", *words], 240, **variables)
+            if TORCH_ABORT not in result.stderr:
+                break
+        return result
 
 
 @unittest.skipUnless(MODULE == "torch", "not asked for")

@@ -74,15 +74,19 @@ class StartedBy(unittest.TestCase):
     def start(self, program, **variables):
         return LAUNCHERS[LAUNCHER]().start(program, {"TMPDIR": self.folder.name, **variables})
 
-    def expect_all(self, job):
+    def expect_all(self, *jobs):
+        for job in jobs:
+            self.expect_ranks(job)
+        left = [name for name in os.listdir(self.folder.name) if name.endswith(".port")]
+        self.assertEqual(left, [], "the file through which the ranks met")
+
+    def expect_ranks(self, job):
         text = job.communicate(timeout=120)[0]
         self.assertEqual(job.returncode, 0, text)
         found = [match.groups() for match in map(LINE.search, text.splitlines()) if match]
         total = str(sum(range(RANKS)))
         started_by = LAUNCHERS[LAUNCHER]().started_by
         self.assertEqual(sorted(found), [(str(rank), str(RANKS), str(rank), started_by, total) for rank in range(RANKS)], text)
-        left = [name for name in os.listdir(self.folder.name) if name.endswith(".port")]
-        self.assertEqual(left, [], "the file through which the ranks met")
 
     def test_directly(self):
         self.expect_all(self.start([HELLO_RANKS]))
@@ -94,8 +98,7 @@ class StartedBy(unittest.TestCase):
         self.expect_all(self.start([HELLO_RANKS], MASTER_ADDR="127.0.0.1", MASTER_PORT=peer.free_port()))
 
     def test_two_jobs_side_by_side(self):
-        for job in [self.start([HELLO_RANKS]) for _ in range(2)]:
-            self.expect_all(job)
+        self.expect_all(self.start([HELLO_RANKS]), self.start([HELLO_RANKS]))
 
 
 if __name__ == "__main__":

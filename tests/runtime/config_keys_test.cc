@@ -209,7 +209,7 @@ TEST(ConfigKeys, OfMissingFeaturesAreRefusedWhenSwitchedOn) {
       R"("gradient_allreduce_op": "sum")",
       R"("checkpoint": {"load_universal": true})",
       R"("aio": {"use_gds": true})",
-      R"("activation_checkpointing": {"cpu_checkpointing": true})",
+      R"("activation_checkpointing": {"partition_activations": true})",
       R"("activation_checkpointing": {"contiguous_memory_optimization": true})",
       R"("fp16": {"fp16_master_weights_and_grads": true})",
       R"("bf16": {"bf16_master_weights_and_grads": true})",
@@ -217,8 +217,7 @@ TEST(ConfigKeys, OfMissingFeaturesAreRefusedWhenSwitchedOn) {
       R"("data_types": {"param_dtype": "bf16"})",
       R"("data_types": {"keep_in_fp32_modules": ["norm"]})",
       R"("optimizer": {"type": "Adam", "params": {"fp32_optimizer_states": false}})",
-      R"("zero_optimization": {"stage": 1, "offload_optimizer": {"device": "cpu"}})",
-      R"("zero_optimization": {"stage": 1, "offload_param": {"device": "cpu"}})",
+      R"("zero_optimization": {"stage": 3, "offload_param": {"device": "nvme", "nvme_path": "/nvme"}})",
       R"("zero_optimization": {"offload_optimizer": {"ratio": 0.5}})",
       R"("zero_optimization": {"offload_optimizer": {"super_offload": true}})",
       R"("zero_optimization": {"zero_hpz_partition_size": 8})",
@@ -238,15 +237,39 @@ TEST(ConfigKeys, OfMissingFeaturesAreRefusedWhenSwitchedOn) {
 }
 
 TEST(ConfigKeys, OfMissingObserversAreAWarningWhenSwitchedOn) {
-  for (const char* name :
-       {"tensorboard", "csv_monitor", "wandb", "comet", "flops_profiler", "comms_logger", "autotuning"}) {
+  for (const char* name : {"wandb", "comet", "autotuning"}) {
     const std::string section = std::string("\"") + name + "\": ";
     EXPECT_THAT(parse_members(section + R"({"enabled": true})").warnings, SizeIs(1)) << name;
     EXPECT_THAT(parse_members(section + R"({"enabled": false})").warnings, IsEmpty()) << name;
   }
-  for (const char* name : {"memory_breakdown", "dump_state", "wall_clock_breakdown"}) {
+  for (const char* name : {"memory_breakdown", "dump_state"}) {
     EXPECT_THAT(parse_members(std::string("\"") + name + "\": true").warnings, SizeIs(1)) << name;
   }
+}
+
+TEST(ConfigKeys, OfObserversAreRead) {
+  const Config config = parse_members(R"("wall_clock_breakdown": true,
+      "csv_monitor": {"enabled": true, "output_path": "out", "job_name": "bert"},
+      "tensorboard": {"enabled": true},
+      "comms_logger": {"enabled": true, "verbose": true, "prof_all": false, "prof_ops": ["all_reduce"]},
+      "flops_profiler": {"enabled": true, "profile_step": 5, "detailed": false, "output_file": "flops.txt",
+                         "module_depth": -1, "top_modules": 3, "recompute_fwd_factor": 0.0},
+      "activation_checkpointing": {"cpu_checkpointing": true},
+      "zero_optimization": {"stage": 3, "stage3_gather_16bit_weights_on_model_save": true})");
+  EXPECT_THAT(config.warnings, IsEmpty());
+  EXPECT_TRUE(config.wall_clock_breakdown);
+  EXPECT_TRUE(config.csv_monitor.enabled);
+  EXPECT_EQ(config.csv_monitor.output_path, "out");
+  EXPECT_EQ(config.csv_monitor.job_name, "bert");
+  EXPECT_TRUE(config.tensorboard.enabled);
+  EXPECT_EQ(config.tensorboard.job_name, "DeepSpeedJobName");
+  EXPECT_TRUE(config.comms_logger.enabled && config.comms_logger.verbose && !config.comms_logger.prof_all);
+  EXPECT_EQ(config.comms_logger.prof_ops, (std::vector<std::string>{"all_reduce"}));
+  EXPECT_TRUE(config.flops_profiler.enabled && !config.flops_profiler.detailed);
+  EXPECT_EQ(config.flops_profiler.profile_step, 5);
+  EXPECT_EQ(config.flops_profiler.output_file, "flops.txt");
+  EXPECT_TRUE(config.cpu_checkpointing);
+  EXPECT_TRUE(config.zero.gather_16bit_weights_on_model_save);
 }
 
 }  // namespace

@@ -188,13 +188,30 @@ TEST(Config, KnowsBothNamesOfAKey) {
               HasSubstr("bfloat16: means the same as bf16"));
 }
 
+TEST(Config, ReadsOffloading) {
+  const Config config = parse_members(
+      R"("zero_optimization": {"stage": 2, "sub_group_size": 3e6,
+         "offload_optimizer": {"device": "nvme", "nvme_path": "/nvme", "pin_memory": false, "pipeline_read": true}},
+         "aio": {"block_size": 65536, "queue_depth": 32})");
+  EXPECT_EQ(config.zero.offload_optimizer.device, OffloadDevice::kNvme);
+  EXPECT_EQ(config.zero.offload_optimizer.nvme_path, "/nvme");
+  EXPECT_FALSE(config.zero.offload_optimizer.pin_memory);
+  EXPECT_EQ(config.zero.sub_group_size, 3'000'000);
+  EXPECT_EQ(config.aio.block_size, 65536);
+  EXPECT_EQ(config.aio.queue_depth, 32);
+  EXPECT_EQ(parse_members("").aio.block_size, 1 << 20);
+  EXPECT_EQ(parse_members("").aio.queue_depth, 8);
+  EXPECT_THAT(message_of_members(R"("aio": {"queue_depth": 0})"), HasSubstr("aio.queue_depth"));
+}
+
 TEST(Config, ReadsTheOldSwitchesOfZero) {
   EXPECT_EQ(parse_members(R"("zero_optimization": true)").zero.stage, 1);
   EXPECT_EQ(parse_members(R"("zero_optimization": false)").zero.stage, 0);
   EXPECT_NO_THROW(parse_members(
       R"("zero_optimization": {"stage": 2, "cpu_offload": false, "cpu_offload_param": false})"));
-  EXPECT_THAT(message_of_members(R"("zero_optimization": {"stage": 2, "cpu_offload": true})"),
-              HasSubstr("offload_optimizer.device"));
+  EXPECT_EQ(parse_members(R"("zero_optimization": {"stage": 2, "cpu_offload": true})")
+                .zero.offload_optimizer.device,
+            OffloadDevice::kCpu);
   EXPECT_THAT(
       message_of_members(
           R"("zero_optimization": {"stage": 2, "cpu_offload": true, "offload_optimizer": {"device": "none"}})"),

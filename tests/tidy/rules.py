@@ -21,8 +21,9 @@ LAYERS = {
     "runtime/pretrained": ["comm/base", "runtime/checkpoint"],
     "runtime/tokenizer": ["comm/base", "runtime/pretrained"],
     "runtime/inference": ["comm/base", "runtime/checkpoint", "runtime/pretrained"],
-    "runtime/engine": ["comm", "agents/link", "runtime/checkpoint", "runtime/config", "runtime/schedule", "runtime/zero",
+    "runtime/engine": ["comm", "agents/link", "runtime/checkpoint", "runtime/config", "runtime/monitor", "runtime/schedule", "runtime/zero",
                        "runtime/offload"],
+    "runtime/monitor": ["comm", "runtime/checkpoint", "runtime/config"],
     "runtime/tools": ["comm/base", "runtime/checkpoint", "runtime/zero"],
     "runtime": ["comm", "agents/link"],
     "examples": ["comm", "agents/link", "runtime"],
@@ -74,6 +75,18 @@ def includes(text):
     """Yields (line number, whether in angle brackets, path) of each #include."""
     for match in INCLUDE.finditer(text):
         yield text.count("\n", 0, match.start(2)) + 1, match[1] == "<", match[2]
+
+
+def depends_on_torch(tree, path, seen=None):
+    """Whether a file includes LibTorch, itself or through our headers."""
+    seen = set() if seen is None else seen
+    seen.add(path)
+    for _, angled, header in includes(tree.files[path]):
+        if TORCH_HEADER.match(header):
+            return True
+        if not angled and header in tree.files and header not in seen and depends_on_torch(tree, header, seen):
+            return True
+    return False
 
 
 def is_in(path, folders):

@@ -27,18 +27,6 @@ def skip(reason):
     sys.exit(SKIPPED)
 
 
-def depends_on_torch(tree, path, seen=None):
-    """Whether a header includes LibTorch, itself or through our other headers."""
-    seen = set() if seen is None else seen
-    seen.add(path)
-    for _, angled, header in rules.includes(tree.files[path]):
-        if rules.TORCH_HEADER.match(header):
-            return True
-        if not angled and header in tree.files and header not in seen and depends_on_torch(tree, header, seen):
-            return True
-    return False
-
-
 def compile_alone(compiler, root, header, flags):
     """Returns what the compiler says about a file that only includes this header."""
     source = f'#include "{header}"\n'
@@ -58,7 +46,7 @@ def headers(tree, flags):
             if header.endswith("_windows.h"):
                 if shutil.which(WINDOWS_COMPILER):
                     jobs.append(pool.submit(compile_alone, WINDOWS_COMPILER, tree.root, header, []))
-            elif not depends_on_torch(tree, header):
+            elif not rules.depends_on_torch(tree, header):
                 jobs.append(pool.submit(compile_alone, compiler, tree.root, header, flags))
     return [job.result() for job in jobs if job.result()]
 

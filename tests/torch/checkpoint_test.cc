@@ -87,7 +87,7 @@ TEST_P(Resume, EqualsNoInterruption) {
   });
   with_engines(c.saved_world, config_of(c.saved_stage, c.dtype), [&](Engine& engine) {
     train(engine, 0, kSteps);
-    engine.save_checkpoint(folder.path().string(), "", "row 180");
+    engine.save_checkpoint(folder.path().string(), {.client_state = "row 180"});
     train(engine, kSteps, 1);  // what comes after the save is not in it
   });
   with_engines(c.loaded_world, config_of(c.loaded_stage, c.dtype), [&](Engine& engine) {
@@ -137,9 +137,9 @@ std::vector<fs::path> files_of(const fs::path& folder) {
 TEST(Checkpoint, ASecondSaveUnderTheSameTagReplacesTheFirst) {
   const TemporaryFolder folder;
   with_engines(2, config_of(3), [&](Engine& engine) {
-    engine.save_checkpoint(folder.path().string(), "best", "first");
+    engine.save_checkpoint(folder.path().string(), {.tag = "best", .client_state = "first"});
     train(engine, 0, 2);
-    engine.save_checkpoint(folder.path().string(), "best", "second");
+    engine.save_checkpoint(folder.path().string(), {.tag = "best", .client_state = "second"});
     EXPECT_EQ(engine.load_checkpoint(folder.path().string(), "best").client_state, "second");
     if (engine.rank() == 0) {
       EXPECT_EQ(files_of(folder.path() / "best").size(), 3U) << "two ranks and the index";
@@ -151,10 +151,11 @@ TEST(Checkpoint, ASaveThatFailsOnOneRankLeavesTheEarlierOne) {
   const TemporaryFolder folder;
   with_engines(2, config_of(2), [&](Engine& engine) {
     train(engine, 0, 1);
-    engine.save_checkpoint(folder.path().string(), "best", "first");
+    engine.save_checkpoint(folder.path().string(), {.tag = "best", .client_state = "first"});
     // Rank 1 has no such folder and cannot make one.
     const std::string elsewhere = engine.rank() == 0 ? folder.path().string() : "/dev/null/nowhere";
-    const Refusal error = refusal_of([&] { engine.save_checkpoint(elsewhere, "best", "second"); });
+    const Refusal error =
+        refusal_of([&] { engine.save_checkpoint(elsewhere, {.tag = "best", .client_state = "second"}); });
     EXPECT_EQ(error.code, engine.rank() == 0 ? ErrorCode::kAborted : ErrorCode::kSystem) << error.message;
     EXPECT_EQ(engine.load_checkpoint(folder.path().string()).client_state, "first");
   });
@@ -165,7 +166,7 @@ TEST(Checkpoint, DamageIsNamed) {
   with_engines(1, config_of(0), [&](Engine& engine) {
     const std::string directory = folder.path().string();
     EXPECT_EQ(refusal_of([&] { engine.load_checkpoint(directory); }).code, ErrorCode::kNotFound);
-    engine.save_checkpoint(directory, "tag");
+    engine.save_checkpoint(directory, {.tag = "tag"});
     fs::path data;
     for (const fs::path& file : files_of(folder.path() / "tag"))
       if (file.extension() == ".safetensors") data = file;

@@ -9,6 +9,7 @@
 #include <mutex>
 
 #include "comm/base/error.h"
+#include "runtime/offload/optimizer_kernels.h"
 #include "tests/torch/patchwork.h"
 #include "tests/torch/world_of_threads.h"
 
@@ -66,11 +67,10 @@ TEST(WorldOfOne, GivesTheBitsOfABareLoopWithTheSameKernel) {
   at::set_num_threads(1);
   Patchwork bare = make_patchwork();
   std::vector<torch::Tensor> parameters = trainable_parameters(*bare);
-  std::vector<torch::Tensor> first, second, steps;
+  std::vector<torch::Tensor> first, second;
   for (const torch::Tensor& parameter : parameters) {
     first.push_back(torch::zeros_like(parameter));
     second.push_back(torch::zeros_like(parameter));
-    steps.push_back(torch::zeros({}));
   }
   const Patchwork model = make_patchwork();
   const auto engine = initialize(model, adamw_config(), alone());
@@ -80,13 +80,17 @@ TEST(WorldOfOne, GivesTheBitsOfABareLoopWithTheSameKernel) {
     bare_loss.backward();
     {
       torch::NoGradGuard no_grad;
-      std::vector<torch::Tensor> gradients;
-      for (const torch::Tensor& parameter : parameters) {
-        gradients.push_back(parameter.grad().defined() ? parameter.grad() : torch::zeros_like(parameter));
+      const UpdateRule rule = make_update_rule(
+          *adamw_config().optimizer, {.number = step + 1, .learning_rate = 2e-3, .betas = {0.9, 0.95}});
+      for (std::size_t i = 0; i < parameters.size(); ++i) {
+        const torch::Tensor gradient =
+            parameters[i].grad().defined() ? parameters[i].grad() : torch::zeros_like(parameters[i]);
+        update(rule, {.master = parameters[i].data_ptr<float>(),
+                      .gradient = gradient.data_ptr(),
+                      .first_moment = first[i].data_ptr<float>(),
+                      .second_moment = second[i].data_ptr<float>(),
+                      .numel = gradient.numel()});
       }
-      for (torch::Tensor& count : steps) count += 1;
-      at::_fused_adamw_(parameters, gradients, first, second, {}, steps, 2e-3, 0.9, 0.95, 0.1, 1e-8, false,
-                        false);
       bare->zero_grad();
     }
     const torch::Tensor loss = loss_of(engine, step);

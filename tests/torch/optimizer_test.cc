@@ -3,7 +3,8 @@
 #include <fmt/core.h>
 #include <gtest/gtest.h>
 
-#include "runtime/engine/optimizer.h"
+#include "runtime/engine/host_optimizer.h"
+#include "runtime/engine/tensor_optimizer.h"
 #include "runtime/schedule/learning_rate.h"
 #include "tests/torch/patchwork.h"
 #include "tests/torch/world_of_threads.h"
@@ -130,6 +131,46 @@ INSTANTIATE_TEST_SUITE_P(Engine, OptimizerEquality,
                                               std::get<1>(info.param));
                          });
 
+// ATen's kernels, which other devices take, and the loops for the CPU: the same optimizer.
+TEST(Optimizer, IsTheSameOnEveryDevice) {
+  for (const Case& test : cases()) {
+    SCOPED_TRACE(test.name);
+    torch::manual_seed(3);
+    const auto make_segments = [] {
+      torch::manual_seed(3);
+      std::vector<Segment> segments;
+      for (const std::int64_t numel : {70'001, 5}) {
+        const torch::Tensor master = torch::randn({numel});
+        segments.push_back(
+            {.master = master, .gradient = torch::Tensor(), .parameter = master.to(torch::kBFloat16)});
+      }
+      return segments;
+    };
+    std::vector<Segment> left = make_segments(), right = make_segments();
+    TensorOptimizer tensors(test.config, left);
+    HostOptimizer host(test.config, right, nullptr);
+    for (int step = 0; step < 3; ++step) {
+      for (std::size_t i = 0; i < left.size(); ++i) {
+        left[i].gradient = torch::randn_like(left[i].parameter);
+        right[i].gradient = left[i].gradient.clone();
+      }
+      const Optimizer::StepOptions options{
+          .learning_rate = test.config.lr, .betas = test.config.betas, .gradient_divisor = 4.0};
+      tensors.step(left, options);
+      host.step(right, options);
+    }
+    ASSERT_EQ(tensors.quantities(), host.quantities());
+    for (const std::string& quantity : host.quantities()) {
+      for (std::size_t i = 0; i < left.size(); ++i) {
+        const Optimizer::Range all{quantity, i, 0, left[i].master.numel()};
+        EXPECT_TRUE(torch::allclose(tensors.read(all), host.read(all), 1e-5, 1e-6)) << quantity;
+        EXPECT_TRUE(torch::equal(right[i].parameter, right[i].master.to(torch::kBFloat16)));
+      }
+    }
+    EXPECT_EQ(tensors.state_bytes(), host.state_bytes());
+  }
+}
+
 // 16-bit gradients are converted in pieces; the pieces must add up to the whole.
 TEST(Optimizer, ConvertsLargeSegmentsInPieces) {
   constexpr std::int64_t kNumel = 16 * 1024 * 1024 + 77;
@@ -138,7 +179,7 @@ TEST(Optimizer, ConvertsLargeSegmentsInPieces) {
   Segment large{.master = torch::ones({kNumel}), .gradient = gradient, .parameter = gradient.clone()};
   Segment small{.master = torch::ones({3}), .gradient = small_gradient, .parameter = small_gradient.clone()};
   const std::vector<Segment> segments = {small, large, small};
-  Optimizer optimizer({.kind = OptimizerKind::kSgd}, {small.master, large.master, small.master});
+  TensorOptimizer optimizer({.kind = OptimizerKind::kSgd}, segments);
   optimizer.step(segments, {.learning_rate = 0.5, .betas = {}, .gradient_divisor = 4.0});
 
   const torch::Tensor expected = 1.0 - 0.5 * (gradient.to(torch::kFloat) / 4.0);

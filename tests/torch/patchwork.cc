@@ -133,6 +133,7 @@ TrainingResult train_with_engines(int world_size, const Config& config, int step
   TrainingResult result;
   result.losses.assign(static_cast<std::size_t>(steps), 0.0);
   result.parameters.resize(static_cast<std::size_t>(world_size));
+  std::vector<std::vector<double>> losses(static_cast<std::size_t>(world_size));
   const std::vector<Patchwork> models = make_patchworks(world_size);
   std::mutex mutex;
   run_ranks(world_size, [&](int rank, const std::shared_ptr<Communicator>& communicator) {
@@ -142,10 +143,12 @@ TrainingResult train_with_engines(int world_size, const Config& config, int step
     std::vector<torch::Tensor> parameters = training.parameters();  // at stage 3 a collective
     const std::lock_guard lock(mutex);
     result.parameters[static_cast<std::size_t>(rank)] = std::move(parameters);
-    for (std::size_t i = 0; i < result.losses.size(); ++i)
-      result.losses[i] += training.losses[i] / world_size;
+    losses[static_cast<std::size_t>(rank)] = training.losses;
     if (rank == 0) result.loss_scales = training.loss_scales;
   });
+  for (const std::vector<double>& of_rank : losses) {  // in this order, for the same bits every time
+    for (std::size_t i = 0; i < result.losses.size(); ++i) result.losses[i] += of_rank[i] / world_size;
+  }
   return result;
 }
 

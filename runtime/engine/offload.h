@@ -1,0 +1,35 @@
+// What the offload sections of a config mean for one rank.
+//
+//   offload_optimizer   model on the CPU             model on another device
+//   none                host memory                  that device
+//   cpu                 host memory                  host memory; gradients come down, parameters go up
+//   nvme                a file in nvme_path          the same, through host memory
+//
+// In fp32 on the CPU the parameters are the masters, and the file holds the moments; else it holds masters
+// too.
+#pragma once
+
+#include <memory>
+
+#include "comm/base/log.h"
+#include "runtime/config/config.h"
+#include "runtime/engine/master_weights.h"
+
+namespace deepscale {
+
+struct OffloadPlan {
+  MasterPlacement masters;
+  std::shared_ptr<StateFile> optimizer_file;  // null: the state is in memory
+};
+
+// `rank` names the file. Error(kUnsupported) for what this version cannot offload; Error(kSystem) for an
+// nvme_path that cannot be used, naming it.
+struct OffloadRequest {
+  const Config& config;
+  const OptimizerConfig& optimizer;
+  c10::Device device;
+  int rank;
+};
+OffloadPlan plan_offload(const OffloadRequest& request, Logger& logger);
+
+}  // namespace deepscale

@@ -1,0 +1,258 @@
+#include "runtime/engine/zero_init.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/record_function.h>
+#include <torch/torch.h>
+
+#include <deque>
+#include <exception>
+#include <functional>
+#include <string_view>
+#include <vector>
+
+#include "comm/base/error.h"
+#include "runtime/engine/sharded_tensor.h"
+#include "runtime/engine/tensor_collectives.h"
+
+namespace deepscale::zero {
+namespace {
+
+// An operator while it runs, and how deep this thread is in operators: those that one calls are its own
+// business. What it writes to is noted before, since its inputs are gone after.
+struct Running final : at::ObserverContext {
+  Running(int& depth, std::vector<at::Tensor> written) : depth(depth), written(std::move(written)) {
+    ++depth;
+  }
+  ~Running() override { --depth; }
+  int& depth;
+  const std::vector<at::Tensor> written;
+};
+
+bool makes_memory(std::string_view name) {
+  return name == "aten::empty" || name == "aten::empty_strided";
+}
+
+// The tensors that the operator writes to.
+std::vector<at::Tensor> written_by(const at::RecordFunction& function) {
+  std::vector<at::Tensor> written;
+  const auto name = function.operator_name();
+  const auto handle = name ? c10::Dispatcher::singleton().findSchema(*name) : std::nullopt;
+  if (!handle) return written;
+  const auto& arguments = handle->schema().arguments();
+  for (std::size_t i = 0; i < function.inputs().size() && i < arguments.size(); ++i) {
+    const c10::AliasInfo* alias = arguments[i].alias_info();
+    if (alias != nullptr && alias->isWrite() && function.inputs()[i].isTensor())
+      written.push_back(function.inputs()[i].toTensor());
+  }
+  return written;
+}
+
+bool uses_memory_of(const at::RecordFunction& function, const at::Tensor& tensor) {
+  const auto is_it = [&](const at::Tensor& input) { return input.defined() && input.is_alias_of(tensor); };
+  for (const c10::IValue& input : function.inputs()) {
+    if (input.isTensor() && is_it(input.toTensor())) return true;
+    if (!input.isTensorList()) continue;
+    for (const at::Tensor& element : input.toTensorVector()) {
+      if (is_it(element)) return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+struct Init::Parts final : ShardOwner {
+  // A tensor that may become a parameter.
+  struct Made {
+    c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl> tensor;
+    bool has_values = false;
+  };
+  struct Unit {
+    ShardHome home;
+    at::Tensor parameter;
+    at::Tensor shard;  // this rank's slice
+    at::Tensor whole;  // [world size * slice] while it is used
+    int uses = 0;
+  };
+
+  Parts(std::shared_ptr<Communicator> communicator, InitOptions options)
+      : collectives(std::move(communicator)), options(options) {}
+  ~Parts() override;
+
+  void begin_use(int unit) override;
+  void end_use(int unit, bool was_written) override;
+  void pin(int unit) override { begin_use(unit); }
+  void unpin(int unit, bool was_written) override { end_use(unit, was_written); }
+  void forget(int unit) override;
+
+  void note_made(const at::Tensor& tensor);
+  void note_written(const at::Tensor& tensor);
+  void shard_what_is_ready(const at::RecordFunction& next);
+  void shard(const at::Tensor& parameter);
+  void attempt(const std::function<void()>& action);
+
+  TensorCollectives collectives;
+  const InitOptions options;
+  std::vector<Made> made;
+  std::deque<Unit> units;  // a deque: storages point to its elements
+  int depth = 0;
+  std::exception_ptr failure;
+  at::CallbackHandle callback = 0;
+
+  // Of this thread: ATen's callbacks are plain functions.
+  static thread_local Parts* current;
+  static std::unique_ptr<at::ObserverContext> before_operator(const at::RecordFunction& function);
+  static void after_operator(const at::RecordFunction& function, at::ObserverContext* context);
+};
+
+thread_local Init::Parts* Init::Parts::current = nullptr;
+
+std::unique_ptr<at::ObserverContext> Init::Parts::before_operator(const at::RecordFunction& function) {
+  if (current == nullptr) return nullptr;
+  if (current->depth == 0) current->shard_what_is_ready(function);
+  return std::make_unique<Running>(current->depth,
+                                   current->made.empty() ? std::vector<at::Tensor>() : written_by(function));
+}
+
+void Init::Parts::after_operator(const at::RecordFunction& function, at::ObserverContext* context) {
+  if (current == nullptr || context == nullptr) return;
+  if (makes_memory(function.name())) {
+    if (!function.outputs().empty() && function.outputs()[0].isTensor())
+      current->note_made(function.outputs()[0].toTensor());
+    return;
+  }
+  for (const at::Tensor& tensor : static_cast<Running*>(context)->written) current->note_written(tensor);
+}
+
+Init::Parts::~Parts() {
+  for (Unit& unit : units) {
+    if (unit.parameter.defined()) set_shard_memory(unit.parameter, nullptr, nullptr);
+  }
+}
+
+void Init::Parts::note_made(const at::Tensor& tensor) {
+  if (!tensor.defined() || !tensor.is_floating_point() || tensor.numel() < options.persistence_threshold)
+    return;
+  made.push_back(
+      {c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>(tensor.getIntrusivePtr())});
+}
+
+void Init::Parts::note_written(const at::Tensor& tensor) {
+  for (Made& candidate : made) {
+    const auto alive = candidate.tensor.lock();
+    if (alive && at::Tensor(alive).is_alias_of(tensor)) candidate.has_values = true;
+  }
+}
+
+void Init::Parts::shard_what_is_ready(const at::RecordFunction& next) {
+  const at::RecordFunctionGuard not_observed(false);
+  const at::NoGradGuard no_grad;
+  std::vector<Made> waiting;
+  for (const Made& candidate : std::exchange(made, {})) {
+    auto alive = candidate.tensor.lock();
+    if (!alive) continue;
+    const at::Tensor tensor(std::move(alive));
+    const bool has_views = tensor.storage().use_count() > 1;
+    const bool is_ready = candidate.has_values && tensor.is_leaf() && tensor.requires_grad() &&
+                          tensor.is_contiguous() && !has_views && !uses_memory_of(next, tensor);
+    if (is_ready) {
+      attempt([&] { shard(tensor); });
+    } else {
+      waiting.push_back(candidate);
+    }
+  }
+  made = std::move(waiting);
+}
+
+void Init::Parts::shard(const at::Tensor& parameter) {
+  const at::Tensor values = parameter.detach().view({-1});
+  collectives.broadcast(values, 0).wait();
+  const std::int64_t slice = (values.numel() + collectives.size() - 1) / collectives.size();
+  const std::int64_t begin = std::min(values.numel(), slice * collectives.rank());
+  const std::int64_t end = std::min(values.numel(), begin + slice);
+  Unit& unit = units.emplace_back(Unit{.home = {this, static_cast<int>(units.size())},
+                                       .parameter = parameter,
+                                       .shard = at::zeros({slice}, values.options())});
+  unit.shard.narrow(0, 0, end - begin).copy_(values.narrow(0, begin, end - begin));
+  at::Tensor(parameter).set_data(
+      tensor_without_memory(parameter.sizes(), parameter.options().requires_grad(false)));
+  set_shard_memory(parameter, nullptr, &unit.home);
+}
+
+void Init::Parts::attempt(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const std::exception&) {
+    if (!failure) failure = std::current_exception();
+  }
+}
+
+void Init::Parts::begin_use(int index) {
+  const at::RecordFunctionGuard not_observed(false);
+  const at::NoGradGuard no_grad;
+  Unit& unit = units[static_cast<std::size_t>(index)];
+  if (unit.uses++ > 0) return;
+  unit.whole = at::zeros({unit.shard.numel() * collectives.size()}, unit.shard.options());
+  attempt([&] { collectives.all_gather(unit.shard, unit.whole).wait(); });
+  set_shard_memory(unit.parameter, unit.whole.data_ptr(), &unit.home);
+}
+
+void Init::Parts::end_use(int index, bool was_written) {
+  const at::RecordFunctionGuard not_observed(false);
+  const at::NoGradGuard no_grad;
+  Unit& unit = units[static_cast<std::size_t>(index)];
+  if (was_written) {
+    const std::int64_t slice = unit.shard.numel();
+    attempt([&] { collectives.broadcast(unit.whole, 0).wait(); });
+    unit.shard.copy_(unit.whole.narrow(0, slice * collectives.rank(), slice));
+  }
+  if (--unit.uses > 0) return;
+  unit.whole.reset();
+  set_shard_memory(unit.parameter, nullptr, &unit.home);
+}
+
+void Init::Parts::forget(int index) {
+  Unit& unit = units[static_cast<std::size_t>(index)];
+  set_shard_memory(unit.parameter, nullptr, nullptr);
+  unit.shard.reset();
+  unit.parameter.reset();
+}
+
+Init::Init(std::shared_ptr<Communicator> communicator, InitOptions options) {
+  if (Parts::current != nullptr) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "zero::Init: this thread is in another one already; a model is made in one scope");
+  }
+  if (!communicator || communicator->size() == 1) return;
+  parts_ = std::make_unique<Parts>(std::move(communicator), options);
+  Parts::current = parts_.get();
+  observe_operators();
+  parts_->callback =
+      at::addThreadLocalCallback(at::RecordFunctionCallback(&Parts::before_operator, &Parts::after_operator)
+                                     .needsInputs(true)
+                                     .needsOutputs(true)
+                                     .scopes({at::RecordScope::FUNCTION}));
+}
+
+Init::~Init() {
+  if (!parts_) return;
+  at::removeCallback(parts_->callback);
+  Parts::current = nullptr;
+}
+
+void Init::rethrow_failure() const {
+  if (parts_ && parts_->failure) std::rethrow_exception(parts_->failure);
+}
+
+std::int64_t Init::bytes() const {
+  std::int64_t bytes = 0;
+  if (!parts_) return bytes;
+  for (const Parts::Unit& unit : parts_->units) {
+    for (const at::Tensor& held : {unit.shard, unit.whole}) {
+      if (held.defined()) bytes += static_cast<std::int64_t>(held.nbytes());
+    }
+  }
+  return bytes;
+}
+
+}  // namespace deepscale::zero

@@ -1,0 +1,176 @@
+// zero::Init: a model that is made in it is never whole on a rank, and trains as one that was made without.
+#include "runtime/engine/zero_init.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <fmt/core.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <functional>
+
+#include "tests/refusal.h"
+#include "tests/torch/patchwork.h"
+#include "tests/torch/world_of_threads.h"
+
+namespace deepscale::testing {
+namespace {
+
+constexpr std::int64_t kWidth = 31;  // no multiple of a world size
+constexpr int kLayers = 6;
+constexpr std::int64_t kLayerBytes = kWidth * kWidth * 4;
+
+bool has_memory(const torch::Tensor& tensor) {
+  return tensor.storage().data_ptr().get() != nullptr;
+}
+
+struct TowerImpl : torch::nn::Module {
+  // `seed`: ranks may draw different numbers. From a generator of its own, since ranks are threads here.
+  explicit TowerImpl(int seed, const std::function<void(TowerImpl&)>& on_layer = nullptr) {
+    const at::Generator generator = at::detail::createCPUGenerator(static_cast<std::uint64_t>(seed));
+    const torch::NoGradGuard no_grad;
+    for (int i = 0; i < kLayers; ++i) {
+      layers.push_back(register_module("layer" + std::to_string(i), torch::nn::Linear(kWidth, kWidth)));
+      layers.back()->weight.normal_(0.0, 0.2, generator);
+      layers.back()->bias.zero_();
+      if (on_layer) on_layer(*this);
+    }
+    extra = register_parameter("extra", torch::empty({kWidth, kWidth}).normal_(0.0, 0.2, generator));
+    frozen = register_parameter("frozen", torch::ones({kWidth, kWidth}), /*requires_grad=*/false);
+  }
+  torch::Tensor forward(torch::Tensor hidden) {
+    for (auto& layer : layers) hidden = torch::tanh(layer->forward(hidden));
+    return hidden.matmul(extra) + frozen[0];
+  }
+  std::vector<torch::nn::Linear> layers;
+  torch::Tensor extra, frozen;
+};
+TORCH_MODULE(Tower);
+
+Config config_of(int stage) {
+  Config config;
+  config.optimizer = OptimizerConfig{.lr = 1e-2};
+  config.zero = {.stage = stage,
+                 .reduce_bucket_size = 3 * kWidth * kWidth,
+                 .max_live_parameters = 3 * kWidth * kWidth,
+                 .prefetch_bucket_size = kWidth * kWidth,
+                 .param_persistence_threshold = 100};
+  return config;
+}
+
+std::vector<double> train(Engine& engine, int steps) {
+  std::vector<double> losses;
+  for (int step = 0; step < steps; ++step) {
+    const torch::Tensor loss =
+        engine.forward(torch::full({2, kWidth}, 0.1 * (engine.rank() + 1 + step))).square().mean();
+    engine.backward(loss);
+    engine.step();
+    losses.push_back(loss.item<double>());
+  }
+  return losses;
+}
+
+using Modify = std::function<void(TowerImpl&, int rank)>;
+
+// Losses of rank 0. `modify` runs between the model's making and the Engine's.
+std::vector<double> losses_of(int world_size, int stage, bool in_scope, const Modify& modify = nullptr) {
+  std::vector<double> losses;
+  run_ranks(world_size, [&](int rank, const std::shared_ptr<Communicator>& communicator) {
+    at::set_num_threads(1);
+    std::unique_ptr<zero::Init> scope;
+    if (in_scope)
+      scope = std::make_unique<zero::Init>(communicator, zero::InitOptions{.persistence_threshold = 100});
+    Tower model(7);
+    if (modify) modify(*model, rank);
+    const auto engine = initialize(model, config_of(stage), rank_options(communicator));
+    if (scope) {
+      scope->rethrow_failure();
+      EXPECT_EQ(scope->bytes(), 0) << "the Engine has taken all parameters over";
+    }
+    const std::vector<double> here = train(*engine, 4);
+    if (rank == 0) losses = here;
+  });
+  return losses;
+}
+
+TEST(ZeroInit, TrainsAsAModelThatWasMadeWithout) {
+  for (const int world_size : {1, 2, 3}) {
+    for (int stage = 0; stage <= 3; ++stage) {
+      SCOPED_TRACE(fmt::format("{} ranks, stage {}", world_size, stage));
+      const std::vector<double> expected = losses_of(world_size, stage, false);
+      ASSERT_EQ(expected.size(), 4U);
+      EXPECT_EQ(losses_of(world_size, stage, true), expected);
+    }
+  }
+}
+
+TEST(ZeroInit, HoldsALayerAtATimeAndSlicesOfTheRest) {
+  run_ranks(2, [&](int, const std::shared_ptr<Communicator>& communicator) {
+    const zero::Init scope(communicator, {.persistence_threshold = 100});
+    int seen = 0;
+    const Tower model(7, [&](TowerImpl& tower) {
+      for (std::size_t i = 0; i + 1 < tower.layers.size(); ++i) {
+        EXPECT_FALSE(has_memory(tower.layers[i]->weight)) << i;
+        EXPECT_TRUE(has_memory(tower.layers[i]->bias)) << "below the threshold";
+      }
+      ++seen;
+      EXPECT_LE(scope.bytes(), (seen * kLayerBytes) / 2 + seen * 4);
+    });
+    EXPECT_EQ(seen, kLayers);
+    EXPECT_GE(scope.bytes(), kLayers * kLayerBytes / 2);
+    EXPECT_FALSE(has_memory(model->layers[0]->weight));
+    EXPECT_TRUE(has_memory(model->frozen));
+    const torch::Tensor sum = model->layers[0]->weight.abs().sum();
+    EXPECT_GT(sum.item<double>(), 0.0) << "an operator gathers it";
+    EXPECT_FALSE(has_memory(model->layers[0]->weight));
+    scope.rethrow_failure();
+  });
+}
+
+TEST(ZeroInit, GivesAllRanksTheValuesOfTheFirst) {
+  std::vector<std::vector<torch::Tensor>> values(3);
+  run_ranks(3, [&](int rank, const std::shared_ptr<Communicator>& communicator) {
+    const zero::Init scope(communicator, {.persistence_threshold = 100});
+    Tower model(rank + 1);
+    torch::NoGradGuard no_grad;
+    model->layers[2]->weight.fill_(rank + 10.0);
+    model->layers[3]->weight.view({-1}).mul_(rank + 2.0);
+    for (const auto& layer : model->layers)
+      values[static_cast<std::size_t>(rank)].push_back(layer->weight.detach().clone());
+    scope.rethrow_failure();
+  });
+  const Tower first(1);
+  for (std::size_t i = 0; i < kLayers; ++i) {
+    torch::Tensor expected = first->layers[i]->weight.detach();
+    if (i == 2) expected = torch::full_like(expected, 10.0);
+    if (i == 3) expected = expected * 2.0;
+    for (const auto& of_rank : values) EXPECT_TRUE(torch::equal(of_rank[i], expected)) << i;
+  }
+}
+
+TEST(ZeroInit, TakesChangesAfterTheModelWasMade) {
+  const Modify scale = [](TowerImpl& model, int) {
+    const torch::NoGradGuard no_grad;
+    for (auto& layer : model.layers) layer->weight.mul_(0.5).add_(0.01);
+  };
+  EXPECT_EQ(losses_of(2, 3, true, scale), losses_of(2, 3, false, scale));
+}
+
+TEST(ZeroInit, IsOneScopeAtATime) {
+  run_ranks(2, [&](int, const std::shared_ptr<Communicator>& communicator) {
+    const zero::Init scope(communicator);
+    EXPECT_EQ(refusal_of([&] { zero::Init second(communicator); }).code, ErrorCode::kInvalidArgument);
+  });
+}
+
+TEST(ZeroInit, KeepsAFailureForLater) {
+  run_ranks(2, [&](int rank, const std::shared_ptr<Communicator>& communicator) {
+    const zero::Init scope(communicator, {.persistence_threshold = 100});
+    if (rank == 1) communicator->abort("the test");
+    const Tower model(7);
+    EXPECT_THAT(refusal_of([&] { scope.rethrow_failure(); }).message, ::testing::HasSubstr("the test"));
+  });
+}
+
+}  // namespace
+}  // namespace deepscale::testing
