@@ -91,6 +91,11 @@ std::vector<Sample> read_samples(const std::filesystem::path& path, const deepsc
   return samples;
 }
 
+std::int64_t counted_tokens(const Sample& sample, bool counts_prompt) {
+  const std::int64_t first = counts_prompt ? 0 : sample.prompt_tokens;
+  return static_cast<std::int64_t>(sample.tokens.size()) - std::max<std::int64_t>(first, 1);
+}
+
 std::vector<Sample> split_off_evaluation(std::vector<Sample>& samples) {
   std::vector<Sample> training, evaluation;
   for (std::size_t i = 0; i < samples.size(); ++i) {

@@ -29,6 +29,9 @@ struct ReadOptions {
 std::vector<Sample> read_samples(const std::filesystem::path& path, const deepscale::Tokenizer& tokenizer,
                                  const ReadOptions& options);
 
+// Of the tokens that are predicted from those before them, those whose losses count: of the response, or all.
+std::int64_t counted_tokens(const Sample& sample, bool counts_prompt);
+
 // Moves every tenth sample to the returned ones; at least one.
 std::vector<Sample> split_off_evaluation(std::vector<Sample>& samples);
 

@@ -64,32 +64,36 @@ Trainer::Trainer(deepscale::Engine& engine, const deepscale::ModelConfig& model,
 
 void Trainer::run(const std::vector<Sample>& training, const std::vector<Sample>& evaluation) {
   evaluate(0, evaluation);
+  std::vector<std::int64_t> counted;
+  for (const Sample& sample : training) counted.push_back(counted_tokens(sample, options_.counts_prompt));
+  const auto epochs = micro_batches({.batch_size = options_.train_batch_size,
+                                     .accumulation_steps = options_.gradient_accumulation_steps,
+                                     .world_size = engine_.world_size(),
+                                     .epochs = options_.epochs,
+                                     .seed = options_.seed},
+                                    engine_.rank(), counted);
   for (int epoch = 0; epoch < options_.epochs; ++epoch) {
-    const bool goes_on = train_epoch(epoch, training);
+    const bool goes_on = train_epoch(epoch, epochs[static_cast<std::size_t>(epoch)], training);
     evaluate(epoch + 1, evaluation);
     if (!goes_on) return;
   }
 }
 
-bool Trainer::train_epoch(int epoch, const std::vector<Sample>& samples) {
-  const auto count = static_cast<std::int64_t>(samples.size());
-  const examples::DistributedSampler sampler(count, engine_.rank(), engine_.world_size(), options_.seed);
-  const std::vector<std::int64_t> order = sampler.indices(epoch);
-  const auto batch_size = static_cast<std::size_t>(options_.train_batch_size);
+bool Trainer::train_epoch(int epoch, const std::vector<MicroBatch>& micro_batches,
+                          const std::vector<Sample>& samples) {
   if (engine_.rank() == 0) {
     fmt::print("Beginning of Epoch {}/{}, Total Micro Batches {}\n", epoch + 1, options_.epochs,
-               (order.size() + batch_size - 1) / batch_size);
+               micro_batches.size());
   }
   engine_.module().train();
-  for (std::size_t first = 0, step = 0; first < order.size(); first += batch_size, ++step) {
+  for (std::size_t step = 0; step < micro_batches.size(); ++step) {
     const auto start = deepscale::Clock::now();
     std::vector<const Sample*> chosen;
-    for (std::size_t i = first; i < std::min(first + batch_size, order.size()); ++i) {
-      chosen.push_back(&samples[static_cast<std::size_t>(order[i])]);
-    }
+    for (const std::int64_t index : micro_batches[step].samples)
+      chosen.push_back(&samples[static_cast<std::size_t>(index)]);
     const Batch batch = make_batch(chosen, batch_options_);
     const torch::Tensor loss = engine_.forward(batch.tokens, batch.labels);
-    engine_.backward(loss);
+    engine_.backward(loss * micro_batches[step].weight);
     engine_.step();
     if (options_.prints_loss) {
       fmt::print("Epoch: {}, Step: {}, Rank: {}, loss = {}\n", epoch, step, engine_.rank(),

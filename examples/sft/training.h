@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "examples/sft/instruction_data.h"
+#include "examples/sft/micro_batches.h"
 #include "examples/sft/options.h"
 #include "runtime/engine/engine.h"
 #include "runtime/pretrained/model_config.h"
@@ -34,7 +35,9 @@ class Trainer {
   void run(const std::vector<Sample>& training, const std::vector<Sample>& evaluation);
 
  private:
-  bool train_epoch(int epoch, const std::vector<Sample>& samples);  // false: the limit of steps is reached
+  // False: the limit of steps is reached.
+  bool train_epoch(int epoch, const std::vector<MicroBatch>& micro_batches,
+                   const std::vector<Sample>& samples);
   void evaluate(int epoch, const std::vector<Sample>& samples);
   void print_throughput(double seconds, const Batch& batch) const;
 

@@ -65,15 +65,15 @@ std::shared_ptr<const ModelWeights> open_weights(const Options& options, const M
 
 std::unique_ptr<LayerSource> make_source(const Options& options,
                                          const std::shared_ptr<const ModelWeights>& weights,
-                                         OffloadFolder& folder) {
+                                         OffloadFolder& folder, int threads) {
   const bool quantises = options.quant_bits != 16;
   if (options.offloads_to_disk) {
     return make_streamed_source(quantises
                                     ? write_quantized_layers(*weights, options.quant_bits, options.group_size,
-                                                             folder.path() / "layers.quantized")
+                                                             folder.path() / "layers.quantized", threads)
                                     : layers_in_files(*weights));
   }
-  return quantises ? make_quantized_source(*weights, options.quant_bits, options.group_size)
+  return quantises ? make_quantized_source(*weights, options.quant_bits, options.group_size, threads)
                    : make_mapped_source(weights);
 }
 
@@ -151,8 +151,9 @@ void run(const Options& options) {
   for (const auto& prompt : prompts.tokens()) longest = std::max(longest, prompt.size());
 
   const bool is_fp32 = weights->outer().token_embedding.format == WeightFormat::kFloat32;
-  Decoder decoder(weights, make_source(options, weights, folder),
-                  {.threads = thread_count(options, layout, environment),
+  const int threads = thread_count(options, layout, environment);
+  Decoder decoder(weights, make_source(options, weights, folder, threads),
+                  {.threads = threads,
                    .sequences = std::max<std::int64_t>(count, 1),
                    .positions = static_cast<std::int64_t>(longest) + options.generated_length - 1,
                    .cache_dtype = is_fp32 ? DType::kFloat32 : DType::kBFloat16});

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "comm/base/error.h"
+#include "runtime/inference/activation.h"
 #include "runtime/inference/linear_kernel.h"
 
 namespace deepscale {
@@ -25,20 +26,6 @@ CacheShape cache_shape(const ModelConfig& config, const DecoderOptions& options)
   }
   return {config.layers, options.sequences, config.key_value_heads,
           positions,     config.head_size,  options.cache_dtype};
-}
-
-float activate(Activation activation, float value) {
-  switch (activation) {
-    case Activation::kRelu:
-      return std::max(value, 0.0f);
-    case Activation::kSilu:
-      return value / (1.0f + std::exp(-value));
-    case Activation::kGelu:
-      return 0.5f * value * (1.0f + std::erf(value * 0.70710678f));
-    case Activation::kGeluTanh:
-      return 0.5f * value * (1.0f + std::tanh(0.79788456f * (value + 0.044715f * value * value * value)));
-  }
-  return value;
 }
 
 void softmax(float* scores, std::int64_t count) {
@@ -178,6 +165,15 @@ void Decoder::product(const WeightMatrix& matrix, const std::vector<float>& bias
   });
 }
 
+void Decoder::in_parts(std::vector<float>& values,
+                       const std::function<void(std::span<float>, std::int64_t)>& work) {
+  constexpr std::int64_t kValuesAtOnce = 1024;
+  team_.run(static_cast<std::int64_t>(values.size()), kValuesAtOnce,
+            [&](std::int64_t begin, std::int64_t end) {
+              work({values.data() + begin, static_cast<std::size_t>(end - begin)}, begin);
+            });
+}
+
 // Pairs are (i, i + half), as transformers has them.
 void Decoder::rotate(float* heads, std::int64_t count, std::int64_t position) const {
   const std::int64_t half = rotated_ / 2;
@@ -256,9 +252,12 @@ void Decoder::run_layer(std::int64_t layer, const LayerMatrices& matrices) {
   apply(LayerMatrix::kUp, a.normed, a.up);
   if (matrices[static_cast<int>(LayerMatrix::kGate)].rows > 0) {
     apply(LayerMatrix::kGate, a.normed, a.gate);
-    for (std::size_t i = 0; i < a.up.size(); ++i) a.up[i] *= activate(config().activation, a.gate[i]);
+    in_parts(a.gate, [&](std::span<float> gate, std::int64_t begin) {
+      activate(config().activation, gate);
+      for (std::size_t i = 0; i < gate.size(); ++i) a.up[begin + i] *= gate[i];
+    });
   } else {
-    for (float& value : a.up) value = activate(config().activation, value);
+    in_parts(a.up, [&](std::span<float> up, std::int64_t) { activate(config().activation, up); });
   }
   apply(LayerMatrix::kDown, a.up, a.projected);
   add(a.hidden, a.projected);

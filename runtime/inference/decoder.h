@@ -12,6 +12,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -78,6 +79,8 @@ class Decoder {
   void norm(const Norm& norm, const float* input, float* output) const;
   void product(const WeightMatrix& matrix, const std::vector<float>& bias, std::span<const float> input,
                std::vector<float>& output);
+  // The team works on parts of the values; the other argument is where the part begins.
+  void in_parts(std::vector<float>& values, const std::function<void(std::span<float>, std::int64_t)>& work);
 
   std::shared_ptr<const ModelWeights> weights_;
   std::unique_ptr<LayerSource> source_;

@@ -32,13 +32,13 @@ class MappedSource : public LayerSource {
 
 class QuantizedSource : public LayerSource {
  public:
-  QuantizedSource(const ModelWeights& weights, int bits, std::int64_t group_size) {
+  QuantizedSource(const ModelWeights& weights, int bits, std::int64_t group_size, int threads) {
     for (std::int64_t layer = 0; layer < weights.config().layers; ++layer) {
       LayerMatrices& matrices = layers_.emplace_back();
       const auto places = weights.layer_places(layer);
       for (int i = 0; i < kLayerMatrices; ++i) {
         if (places[i].matrix.rows == 0) continue;
-        quantized_.push_back(std::make_unique<QuantizedMatrix>(places[i].matrix, bits, group_size));
+        quantized_.push_back(std::make_unique<QuantizedMatrix>(places[i].matrix, bits, group_size, threads));
         matrices[i] = quantized_.back()->view();
         bytes_ += quantized_.back()->bytes();
       }
@@ -60,8 +60,8 @@ std::unique_ptr<LayerSource> make_mapped_source(std::shared_ptr<const ModelWeigh
 }
 
 std::unique_ptr<LayerSource> make_quantized_source(const ModelWeights& weights, int bits,
-                                                   std::int64_t group_size) {
-  return std::make_unique<QuantizedSource>(weights, bits, group_size);
+                                                   std::int64_t group_size, int threads) {
+  return std::make_unique<QuantizedSource>(weights, bits, group_size, threads);
 }
 
 }  // namespace deepscale

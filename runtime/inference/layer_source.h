@@ -31,8 +31,9 @@ class LayerSource {
 // The files' own pages, which all processes of the machine share; read from the disk when first touched.
 std::unique_ptr<LayerSource> make_mapped_source(std::shared_ptr<const ModelWeights> weights);
 
-// Quantised to 8 or 4 bits in groups of `group_size` columns at construction; errors as of QuantizedMatrix.
+// Quantised to 8 or 4 bits in groups of `group_size` columns at construction, by so many threads; errors as
+// of QuantizedMatrix.
 std::unique_ptr<LayerSource> make_quantized_source(const ModelWeights& weights, int bits,
-                                                   std::int64_t group_size);
+                                                   std::int64_t group_size, int threads = 1);
 
 }  // namespace deepscale

@@ -42,6 +42,10 @@ struct Avx2 {
     half = _mm_add_ps(half, _mm_movehl_ps(half, half));
     return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
   }
+  template <int kCount>
+  static void sums(const Vector (&values)[kCount], float* results) {
+    for (int i = 0; i < kCount; ++i) results[i] = sum(values[i]);
+  }
 };
 
 }  // namespace

@@ -39,7 +39,30 @@ struct Avx512 {
   static Vector multiply_add(Vector left, Vector right, Vector sum) {
     return _mm512_fmadd_ps(left, right, sum);
   }
-  static float sum(Vector value) { return _mm512_reduce_add_ps(value); }
+  // Of four vectors: in each quarter, the sums of that quarter of the first to the last.
+  static Vector quarter_sums(const Vector* values) {
+    const Vector left =
+        _mm512_add_ps(_mm512_unpacklo_ps(values[0], values[1]), _mm512_unpackhi_ps(values[0], values[1]));
+    const Vector right =
+        _mm512_add_ps(_mm512_unpacklo_ps(values[2], values[3]), _mm512_unpackhi_ps(values[2], values[3]));
+    const __m512d first = _mm512_castps_pd(left), second = _mm512_castps_pd(right);
+    return _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(first, second)),
+                         _mm512_castpd_ps(_mm512_unpackhi_pd(first, second)));
+  }
+  // results[i] = the sum of values[i].
+  template <int kCount>
+  static void sums(const Vector (&values)[kCount], float* results) {
+    if constexpr (kCount == 8) {
+      const Vector low = quarter_sums(values), high = quarter_sums(values + 4);
+      Vector both =
+          _mm512_add_ps(_mm512_shuffle_f32x4(low, high, 0x44), _mm512_shuffle_f32x4(low, high, 0xee));
+      both = _mm512_add_ps(both, _mm512_shuffle_f32x4(both, both, 0xb1));
+      _mm_storeu_ps(results, _mm512_castps512_ps128(both));
+      _mm_storeu_ps(results + 4, _mm512_extractf32x4_ps(both, 2));
+    } else {
+      for (int i = 0; i < kCount; ++i) results[i] = _mm512_reduce_add_ps(values[i]);
+    }
+  }
 };
 
 }  // namespace

@@ -137,6 +137,7 @@ struct Linear {
     std::int64_t row_end = 0;
     const std::byte* ahead = nullptr;
     const std::byte* ahead_end = nullptr;
+    std::int64_t ahead_rate = 1;  // bytes fetched for a byte in work
   };
 
   static void pack(const LinearProduct& product, std::int64_t count, Pass& pass) {
@@ -204,34 +205,35 @@ struct Linear {
     const std::byte* ahead = pass.ahead;
     const std::int64_t whole = pass.begin + (pass.end - pass.begin) / kUnit * kUnit;
     std::int64_t k = pass.begin;
-    while (k < whole) {
-      const std::int64_t group = kIsQuantized<kFormat> ? k / weights.group_size : 0;
-      const std::int64_t group_end = kIsQuantized<kFormat> ? (group + 1) * weights.group_size : whole;
-      const std::int64_t run_end = group_end < whole ? group_end : whole;
+    std::int64_t group = kIsQuantized<kFormat> ? k / weights.group_size : 0;
+    for (; k < whole; ++group) {
+      const std::int64_t run_end =
+          kIsQuantized<kFormat> ? least((group + 1) * weights.group_size, whole) : whole;
       tile.set_group(group);
       for (; k < run_end; k += kUnit, packed += kUnit * kCount) {
-        ahead = fetch<kRows * row_bytes(kFormat, kUnit)>(ahead, pass.ahead_end);
+        ahead = fetch(ahead, kRows * row_bytes(kFormat, kUnit) * pass.ahead_rate, pass.ahead_end);
         tile.add_unit(tile.rows, k, packed);
       }
     }
     pass.ahead = ahead;
     if (k < pass.end) tile.add_rest(k, pass.end - k, packed);
     float* output = product.output + pass.input * product.output_stride + first_row;
-    for (int m = 0; m < kCount; ++m) {
-      for (int r = 0; r < kRows; ++r) {
+    for (int r = 0; r < kRows; ++r) {
+      float results[kCount];
+      Set::sums(tile.sums[r], results);
+      for (int m = 0; m < kCount; ++m) {
         float& result = output[m * product.output_stride + r];
-        result = (pass.begin == 0 ? 0.0f : result) + Set::sum(tile.sums[r][m]);
+        result = (pass.begin == 0 ? 0.0f : result) + results[m];
       }
     }
   }
 
-  // Has the next kBytes of a stream fetched, and returns what follows them.
-  template <std::int64_t kBytes>
-  static inline const std::byte* fetch(const std::byte* next, const std::byte* end) {
+  // Has some bytes of a stream fetched, and returns what follows them.
+  static inline const std::byte* fetch(const std::byte* next, std::int64_t bytes, const std::byte* end) {
     constexpr std::int64_t kLine = 64;
     if (next >= end) return next;
-    for (std::int64_t at = 0; at < kBytes; at += kLine) Set::prefetch(next + at);
-    return next + kBytes;
+    for (std::int64_t at = 0; at < bytes; at += kLine) Set::prefetch(next + at);
+    return next + bytes;
   }
 
   template <WeightFormat kFormat, int kCount>
@@ -252,18 +254,22 @@ struct Linear {
     }
   }
 
-  // A block of weights stays in the second-level cache while all activations pass by.
+  // A block of weights stays in the second-level cache while all activations pass by. The first blocks, which
+  // nobody has fetched, are small.
   template <WeightFormat kFormat>
   static void multiply_format(const LinearProduct& product) {
-    constexpr std::int64_t kBlockBytes = 256 * 1024;
+    constexpr std::int64_t kBlockBytes = 256 * 1024, kGrowth = 2;
     const std::int64_t columns = product.weights.columns, bytes = row_bytes(kFormat, columns);
-    const std::int64_t height = bytes < kBlockBytes / 8 ? kBlockBytes / bytes : 8;
+    const std::int64_t tallest = most(kBlockBytes / bytes, 8);
     const std::int64_t tall = least(product.count, Set::kMostCount);
     const std::int64_t width = kPackedFloats / tall / kUnit * kUnit;
+    std::int64_t height = most(tallest / 16, 4);
     Pass pass;
     for (pass.row_begin = product.row_begin; pass.row_begin < product.row_end;
          pass.row_begin = pass.row_end) {
       pass.row_end = least(pass.row_begin + height, product.row_end);
+      pass.ahead_rate = height < tallest ? kGrowth : 1;
+      height = least(height * kGrowth, tallest);
       pass.ahead = product.weights.data + pass.row_end * bytes;
       pass.ahead_end = product.weights.data + least(pass.row_end + height, product.row_end) * bytes;
       for (pass.begin = 0; pass.begin < columns; pass.begin = pass.end) {
@@ -274,6 +280,7 @@ struct Linear {
     }
   }
 
+  static std::int64_t most(std::int64_t left, std::int64_t right) { return left < right ? right : left; }
   static std::int64_t least(std::int64_t left, std::int64_t right) { return left < right ? left : right; }
 
   static void multiply(const LinearProduct& product) {

@@ -22,7 +22,10 @@ struct Portable {
   static Vector load_low_u4(const std::uint8_t* data) { return static_cast<float>(*data & 15); }
   static Vector load_high_u4(const std::uint8_t* data) { return static_cast<float>(*data >> 4); }
   static Vector multiply_add(Vector left, Vector right, Vector sum) { return left * right + sum; }
-  static float sum(Vector value) { return value; }
+  template <int kCount>
+  static void sums(const Vector (&values)[kCount], float* results) {
+    for (int i = 0; i < kCount; ++i) results[i] = values[i];
+  }
 };
 
 }  // namespace

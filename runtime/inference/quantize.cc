@@ -3,10 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <limits>
 
 #include "comm/base/error.h"
 #include "runtime/inference/linear_kernel.h"
+#include "runtime/inference/thread_team.h"
 
 namespace deepscale {
 
@@ -26,47 +29,90 @@ void check(const WeightMatrix& source, int bits, std::int64_t group_size) {
   }
 }
 
-GroupScale scale_of(const float* group, std::int64_t count, int levels) {
-  const auto [least, greatest] = std::minmax_element(group, group + count);
-  return {(*greatest - *least) / static_cast<float>(levels - 1), *least};
+// The loops are such that compilers make vectors of them without being allowed to reorder sums.
+constexpr std::int64_t kLanes = 8;
+
+bool all_finite(const std::vector<float>& values) {
+  bool all = true;
+  for (const float value : values) all &= std::abs(value) <= std::numeric_limits<float>::max();
+  return all;
 }
 
-std::uint8_t level_of(float value, const GroupScale& group, int levels) {
-  if (group.scale == 0) return 0;
-  const float level = std::nearbyint((value - group.minimum) / group.scale);
-  return static_cast<std::uint8_t>(std::clamp(level, 0.0f, static_cast<float>(levels - 1)));
+GroupScale scale_of(const float* group, std::int64_t count, int levels) {
+  std::array<float, kLanes> least, greatest;
+  std::copy_n(group, kLanes, least.begin());
+  greatest = least;
+  for (std::int64_t i = kLanes; i < count; i += kLanes) {
+    for (std::int64_t lane = 0; lane < kLanes; ++lane) {
+      const float value = group[i + lane];
+      least[lane] = value < least[lane] ? value : least[lane];
+      greatest[lane] = value > greatest[lane] ? value : greatest[lane];
+    }
+  }
+  const float minimum = *std::min_element(least.begin(), least.end());
+  return {(*std::max_element(greatest.begin(), greatest.end()) - minimum) / static_cast<float>(levels - 1),
+          minimum};
+}
+
+// Replaces the elements of a group by their levels.
+void round_to_levels(float* group, std::int64_t count, const GroupScale& scale, int levels) {
+  constexpr float kWhole = 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded to a whole number
+  const float divisor = scale.scale == 0 ? 1.0f : scale.scale, last = static_cast<float>(levels - 1);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const float level = (group[i] - scale.minimum) / divisor + kWhole - kWhole;
+    group[i] = level < last ? level : last;
+  }
+}
+
+void pack_levels(const std::vector<float>& levels, int bits, std::uint8_t* out) {
+  const auto count = static_cast<std::int64_t>(levels.size());
+  if (bits == 8) {
+    for (std::int64_t i = 0; i < count; ++i) out[i] = static_cast<std::uint8_t>(static_cast<int>(levels[i]));
+    return;
+  }
+  for (std::int64_t i = 0; i < count; i += 32, out += 16) {
+    for (std::int64_t k = 0; k < 16; ++k)
+      out[k] = static_cast<std::uint8_t>(static_cast<int>(levels[i + k]) |
+                                         static_cast<int>(levels[i + k + 16]) << 4);
+  }
+}
+
+struct Quantization {
+  int bits = 8;
+  std::int64_t group_size = 0;
+};
+
+void quantize_row(const WeightMatrix& source, std::int64_t index, const Quantization& to, GroupScale* scales,
+                  std::uint8_t* out) {
+  std::vector<float> row(static_cast<std::size_t>(source.columns));
+  widen_row(source, index, row.data());
+  if (!all_finite(row))
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        fmt::format("row {} of the matrix holds a value that is not finite, which has no quantised form",
+                    index));
+  const int levels = 1 << to.bits;
+  for (std::int64_t column = 0; column < source.columns; column += to.group_size, ++scales) {
+    *scales = scale_of(row.data() + column, to.group_size, levels);
+    round_to_levels(row.data() + column, to.group_size, *scales, levels);
+  }
+  pack_levels(row, to.bits, out);
 }
 
 }  // namespace
 
-QuantizedMatrix::QuantizedMatrix(const WeightMatrix& source, int bits, std::int64_t group_size) {
+QuantizedMatrix::QuantizedMatrix(const WeightMatrix& source, int bits, std::int64_t group_size, int threads) {
   check(source, bits, group_size);
-  const int levels = 1 << bits;
   const WeightFormat format = bits == 8 ? WeightFormat::kInt8 : WeightFormat::kInt4;
   const std::int64_t bytes = row_bytes(format, source.columns), groups = source.columns / group_size;
   data_.resize(static_cast<std::size_t>(source.rows * bytes));
   scales_.resize(static_cast<std::size_t>(source.rows * groups));
-  std::vector<float> row(static_cast<std::size_t>(source.columns));
-  for (std::int64_t r = 0; r < source.rows; ++r) {
-    deepscale::widen_row(source, r, row.data());
-    if (!std::all_of(row.begin(), row.end(), [](float value) { return std::isfinite(value); }))
-      throw Error(
-          ErrorCode::kInvalidArgument,
-          fmt::format("row {} of the matrix holds a value that is not finite, which has no quantised form",
-                      r));
-    GroupScale* scales = scales_.data() + r * groups;
-    auto* out = reinterpret_cast<std::uint8_t*>(data_.data()) + r * bytes;
-    for (std::int64_t group = 0; group < groups; ++group)
-      scales[group] = scale_of(row.data() + group * group_size, group_size, levels);
-    for (std::int64_t column = 0; column < source.columns; ++column) {
-      const std::uint8_t level = level_of(row[column], scales[column / group_size], levels);
-      if (bits == 8)
-        out[column] = level;
-      else
-        out[column / 32 * 16 + column % 16] |=
-            static_cast<std::uint8_t>(column % 32 < 16 ? level : level << 4);
-    }
-  }
+  constexpr std::int64_t kRowsAtOnce = 16;
+  ThreadTeam(threads).run(source.rows, kRowsAtOnce, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row)
+      quantize_row(source, row, {bits, group_size}, scales_.data() + row * groups,
+                   reinterpret_cast<std::uint8_t*>(data_.data()) + row * bytes);
+  });
   view_ = {format, source.rows, source.columns, data_.data(), scales_.data(), group_size};
 }
 

@@ -5,7 +5,7 @@
 namespace deepscale {
 
 StreamedLayers write_quantized_layers(const ModelWeights& weights, int bits, std::int64_t group_size,
-                                      const std::filesystem::path& path) {
+                                      const std::filesystem::path& path, int threads) {
   StreamedLayers result;
   result.files.push_back(path);
   DurableFile file(path);
@@ -20,7 +20,7 @@ StreamedLayers write_quantized_layers(const ModelWeights& weights, int bits, std
     auto& matrices = result.layers.emplace_back();
     for (int i = 0; i < kLayerMatrices; ++i) {
       if (places[i].matrix.rows == 0) continue;
-      const QuantizedMatrix quantized(places[i].matrix, bits, group_size);
+      const QuantizedMatrix quantized(places[i].matrix, bits, group_size, threads);
       const WeightMatrix& view = quantized.view();
       matrices[i].shape = view;
       const std::int64_t scales =

@@ -43,10 +43,11 @@ struct StreamOptions {
 // The layers where they stand in the model's own files.
 StreamedLayers layers_in_files(const ModelWeights& weights);
 
-// Quantises the layers one by one into `path`, which is overwritten, and says where they stand there. Errors
-// as of QuantizedMatrix, and kSystem with the file for a disk that is full or a folder that is not writable.
+// Quantises the layers one by one into `path`, which is overwritten, by so many threads, and says where they
+// stand there. Errors as of QuantizedMatrix, and kSystem with the file for a disk that is full or a folder
+// that is not writable.
 StreamedLayers write_quantized_layers(const ModelWeights& weights, int bits, std::int64_t group_size,
-                                      const std::filesystem::path& path);
+                                      const std::filesystem::path& path, int threads = 1);
 
 std::unique_ptr<LayerSource> make_streamed_source(StreamedLayers layers, const StreamOptions& options = {});
 

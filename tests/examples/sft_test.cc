@@ -31,8 +31,8 @@ class Sft : public ::testing::Test {
   Sft() {
     std::string lines;
     for (int i = 0; i < 40; ++i) {
-      lines += fmt::format("{{\"prompt\": \"what is {} + {}? \", \"response\": \"it is {}.\"}}\n", i % 5,
-                           i % 4, i % 5 + i % 4);
+      lines += fmt::format("{{\"prompt\": \"what is {} + {}? \", \"response\": \"it is {}{}.\"}}\n", i % 5,
+                           i % 4, i % 5 + i % 4, std::string(static_cast<std::size_t>(i % 5 * 4), '!'));
     }
     work_.write("data.jsonl", lines);
   }
@@ -82,24 +82,33 @@ TEST_F(Sft, TakesTheAnnouncementsOptionsAndLearns) {
 
 TEST_F(Sft, LearnsBesideABaseOfFourBits) {
   const Outcome outcome = on_two_ranks(
-      "--lora_dim 8 --only_optimize_lora --quant_bits 4 --group_size 8 --zero_stage 3 --num_train_epochs 6 "
+      "--lora_dim 8 --only_optimize_lora --quant_bits 4 --group_size 8 --zero_stage 3 --offload "
+      "--num_train_epochs 6 "
       "--per_device_train_batch_size 4");
   ASSERT_EQ(outcome.exit_code, 0) << outcome.output;
   EXPECT_LT(perplexities(outcome.output).back(), 0.5 * perplexities(outcome.output).front())
       << outcome.output;
 }
 
-TEST_F(Sft, TwoRanksLearnAsOneDoes) {
-  const std::string common = "--lora_dim 4 --num_train_epochs 3 --zero_stage ";
-  const Outcome one = alone(common + "0 --per_device_train_batch_size 8");
-  ASSERT_EQ(one.exit_code, 0) << one.output;
-  const double expected = perplexities(one.output).back();
-  for (const std::string stage : {"2", "3"}) {
-    const Outcome two = on_two_ranks(common + stage + " --per_device_train_batch_size 4");
-    ASSERT_EQ(two.exit_code, 0) << two.output;
-    ASSERT_EQ(perplexities(two.output).size(), 4U) << two.output;
-    EXPECT_NEAR(perplexities(two.output).back(), expected, 0.05 * expected) << stage << two.output;
-  }
+// The samples of a step are the same, and its loss is the mean over their tokens, which differ in number.
+TEST_F(Sft, ALossCurveDoesNotDependOnRanksMicroStepsAndStages) {
+  const std::string common = "--lora_dim 4 --num_train_epochs 3 --eval_path '" +
+                             (work_.path() / "data.jsonl").string() + "' --per_device_train_batch_size ";
+  const Outcome whole = alone(common + "8");
+  ASSERT_EQ(whole.exit_code, 0) << whole.output;
+  const std::vector<double> expected = perplexities(whole.output);
+  ASSERT_EQ(expected.size(), 4U) << whole.output;
+  EXPECT_LT(expected.back(), 0.5 * expected.front());
+  const auto expect_the_same = [&](const Outcome& outcome) {
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.output;
+    const std::vector<double> found = perplexities(outcome.output);
+    ASSERT_EQ(found.size(), expected.size()) << outcome.output;
+    for (std::size_t epoch = 0; epoch < found.size(); ++epoch)
+      EXPECT_NEAR(found[epoch], expected[epoch], 2e-3 * expected[epoch]) << outcome.output;
+  };
+  expect_the_same(alone(common + "2 --gradient_accumulation_steps 4"));
+  expect_the_same(on_two_ranks(common + "4 --zero_stage 2 --offload"));
+  expect_the_same(on_two_ranks(common + "2 --gradient_accumulation_steps 2 --zero_stage 3"));
 }
 
 TEST_F(Sft, SaysInOneSentenceWhatIsWrong) {

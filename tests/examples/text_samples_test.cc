@@ -3,10 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 
 #include "comm/base/error.h"
 #include "examples/bert_pretraining/text_data.h"
 #include "examples/sft/instruction_data.h"
+#include "examples/sft/micro_batches.h"
 #include "tests/examples/tiny_model.h"
 #include "tests/refusal.h"
 
@@ -127,6 +129,51 @@ TEST(Instructions, EveryTenthIsKeptToEvaluateOn) {
   samples.resize(1);
   EXPECT_EQ(sft::split_off_evaluation(samples).size(), 1U);
   EXPECT_EQ(samples.size(), 1U);
+}
+
+TEST(Instructions, TheFirstTokenIsNotPredicted) {
+  const sft::Sample sample{.tokens = {1, 2, 3, 4, 5}, .prompt_tokens = 3};
+  EXPECT_EQ(sft::counted_tokens(sample, false), 2);
+  EXPECT_EQ(sft::counted_tokens(sample, true), 4);
+  EXPECT_EQ(sft::counted_tokens({.tokens = {1, 2}, .prompt_tokens = 0}, false), 1);
+}
+
+// Over all ranks and micro steps of an optimizer step.
+TEST(MicroBatches, TheMeanOfWeightedLossesIsTheMeanOverTheTokens) {
+  const std::vector<std::int64_t> tokens = {1, 9, 4, 2, 30, 6, 7, 3, 5, 8, 11};
+  for (const int world : {1, 2, 3}) {
+    for (const std::int64_t accumulation : {1, 2, 3}) {
+      const sft::BatchPlan plan{
+          .batch_size = 2, .accumulation_steps = accumulation, .world_size = world, .epochs = 3};
+      // Micro batches of all ranks, by optimizer step.
+      std::map<std::size_t, std::vector<sft::MicroBatch>> steps;
+      std::vector<std::size_t> dealt(tokens.size(), 0);
+      for (int rank = 0; rank < world; ++rank) {
+        std::size_t micro_step = 0;
+        for (const auto& epoch : sft::micro_batches(plan, rank, tokens)) {
+          for (const sft::MicroBatch& batch : epoch) {
+            steps[micro_step++ / static_cast<std::size_t>(accumulation)].push_back(batch);
+            for (const std::int64_t sample : batch.samples) ++dealt[static_cast<std::size_t>(sample)];
+          }
+        }
+      }
+      EXPECT_EQ(steps.begin()->second.size(), static_cast<std::size_t>(world * accumulation));
+      for (const std::size_t times : dealt) EXPECT_GE(times, 3U) << "an epoch lacks a sample";
+      for (const auto& [step, batches] : steps) {
+        double all = 0;
+        for (const auto& batch : batches)
+          for (const std::int64_t sample : batch.samples)
+            all += static_cast<double>(tokens[static_cast<std::size_t>(sample)]);
+        for (const auto& batch : batches) {
+          double own = 0;
+          for (const std::int64_t sample : batch.samples)
+            own += static_cast<double>(tokens[static_cast<std::size_t>(sample)]);
+          EXPECT_DOUBLE_EQ(batch.weight / static_cast<double>(world * accumulation), own / all)
+              << world << " ranks, step " << step;
+        }
+      }
+    }
+  }
 }
 
 }  // namespace

@@ -30,11 +30,12 @@ WeightMatrix matrix_of(const std::vector<float>& values, std::int64_t columns) {
 
 // A matrix of random weights in one format, with the memory behind it.
 struct Weights {
-  Weights(WeightFormat format, std::int64_t rows, std::int64_t columns, unsigned seed)
+  Weights(WeightFormat format, std::int64_t rows, std::int64_t columns, unsigned seed,
+          std::int64_t group = 32)
       : values(random_values(static_cast<std::size_t>(rows * columns), seed)) {
     const WeightMatrix source = matrix_of(values, columns);
     if (format == WeightFormat::kInt8 || format == WeightFormat::kInt4) {
-      quantized.emplace_back(source, format == WeightFormat::kInt8 ? 8 : 4, 32);
+      quantized.emplace_back(source, format == WeightFormat::kInt8 ? 8 : 4, group);
       view = quantized.front().view();
     } else if (format == WeightFormat::kFloat32) {
       view = source;
@@ -58,7 +59,7 @@ struct Weights {
         break;
     }
     const auto* data = reinterpret_cast<const std::uint8_t*>(view.data);
-    const GroupScale group = view.scales[at / 32];
+    const GroupScale group = view.scales[at / view.group_size];
     int level = 0;
     if (view.format == WeightFormat::kInt8) {
       level = data[at];
@@ -77,33 +78,63 @@ struct Weights {
 
 class LinearKernelTest : public ::testing::TestWithParam<std::tuple<WeightFormat, LinearSet>> {};
 
+bool is_quantized(WeightFormat format) {
+  return format == WeightFormat::kInt8 || format == WeightFormat::kInt4;
+}
+
+// All rows but the first and the last, against double precision; nothing beside them is written.
+void expect_product(const Weights& weights, std::int64_t count, LinearSet set) {
+  const std::int64_t columns = weights.view.columns, rows = weights.view.rows, stride = rows + 1;
+  const std::vector<float> input =
+      random_values(static_cast<std::size_t>(count * columns), static_cast<unsigned>(count + columns));
+  std::vector<float> output(static_cast<std::size_t>(count * stride), -1.0f);
+  multiply({input.data(), count, weights.view, output.data(), stride, 1, rows - 1}, set);
+  for (std::int64_t n = 1; n < rows - 1; ++n) {
+    std::vector<float> row(static_cast<std::size_t>(columns));
+    for (std::int64_t k = 0; k < columns; ++k) row[k] = weights.stored(n, k);
+    for (std::int64_t m = 0; m < count; ++m) {
+      double sum = 0, magnitude = 0;
+      for (std::int64_t k = 0; k < columns; ++k) {
+        const double term = static_cast<double>(row[k]) * input[m * columns + k];
+        sum += term;
+        magnitude += std::abs(term);
+      }
+      EXPECT_NEAR(output[m * stride + n], sum, 1e-5 * magnitude + 1e-6)
+          << "m " << m << " n " << n << " k " << columns;
+    }
+  }
+  for (std::int64_t m = 0; m < count; ++m) {
+    EXPECT_EQ(output[m * stride], -1.0f) << "a row that was not asked for";
+    EXPECT_EQ(output[m * stride + rows - 1], -1.0f) << "a row that was not asked for";
+    EXPECT_EQ(output[m * stride + rows], -1.0f) << "behind the last row";
+  }
+}
+
 TEST_P(LinearKernelTest, EqualsDoublePrecisionForAnyShape) {
   const auto [format, set] = GetParam();
-  const std::int64_t all_columns[] = {1, 4, 24, 32, 64, 288, 300, 2112};
-  const bool is_quantized = format == WeightFormat::kInt8 || format == WeightFormat::kInt4;
   unsigned seed = 1;
-  for (const std::int64_t columns : all_columns) {
-    if (is_quantized && columns % 32 != 0) continue;
-    for (const std::int64_t count : {1, 3, 4, 8, 9, 17}) {
-      const Weights weights(format, 7, columns, ++seed);
-      const std::vector<float> input = random_values(static_cast<std::size_t>(count * columns), ++seed);
-      std::vector<float> output(static_cast<std::size_t>(count * 8), -1.0f);
-      multiply({input.data(), count, weights.view, output.data(), 8, 1, 7}, set);
-      for (std::int64_t m = 0; m < count; ++m) {
-        EXPECT_EQ(output[m * 8], -1.0f) << "a row that was not asked for";
-        EXPECT_EQ(output[m * 8 + 7], -1.0f) << "behind the last row";
-        for (std::int64_t n = 1; n < 7; ++n) {
-          double sum = 0, magnitude = 0;
-          for (std::int64_t k = 0; k < columns; ++k) {
-            const double term = static_cast<double>(weights.stored(n, k)) * input[m * columns + k];
-            sum += term;
-            magnitude += std::abs(term);
-          }
-          EXPECT_NEAR(output[m * 8 + n], sum, 1e-5 * magnitude + 1e-6)
-              << "m " << m << " n " << n << " k " << columns;
-        }
-      }
-    }
+  for (const std::int64_t columns : {1, 4, 24, 32, 64, 288, 300, 2112}) {
+    if (is_quantized(format) && columns % 32 != 0) continue;
+    const Weights weights(format, 8, columns, ++seed);
+    for (const std::int64_t count : {1, 3, 4, 8, 9, 17}) expect_product(weights, count, set);
+  }
+}
+
+// Rows so long that they make many parts and blocks, and so many that they make blocks of every height.
+TEST_P(LinearKernelTest, EqualsDoublePrecisionAcrossPartsAndBlocks) {
+  const auto [format, set] = GetParam();
+  expect_product(Weights(format, 29, 16416, 1), 9, set);
+  expect_product(Weights(format, 2500, 160, 2), 2, set);
+}
+
+class QuantizedKernelTest : public LinearKernelTest {};
+
+// A part of the columns may begin inside a group.
+TEST_P(QuantizedKernelTest, EqualsDoublePrecisionForAnyGroupSize) {
+  const auto [format, set] = GetParam();
+  for (const std::int64_t group : {96, 704, 2112}) {
+    const Weights weights(format, 8, 2112, 3, group);
+    for (const std::int64_t count : {1, 8}) expect_product(weights, count, set);
   }
 }
 
@@ -112,6 +143,11 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Combine(::testing::Values(WeightFormat::kFloat32, WeightFormat::kBFloat16,
                                          WeightFormat::kFloat16, WeightFormat::kInt8, WeightFormat::kInt4),
                        ::testing::Values(LinearSet::kPortable, LinearSet::kAvx2, LinearSet::kAvx512)));
+
+INSTANTIATE_TEST_SUITE_P(All, QuantizedKernelTest,
+                         ::testing::Combine(::testing::Values(WeightFormat::kInt8, WeightFormat::kInt4),
+                                            ::testing::Values(LinearSet::kPortable, LinearSet::kAvx2,
+                                                              LinearSet::kAvx512)));
 
 TEST(LinearKernel, ARowIsWidenedWholeWhateverItsLength) {
   for (const std::int64_t columns : {1, 16, 30, 33}) {
