@@ -85,11 +85,13 @@ void Collectives::complete(Operation& operation) {
 }
 
 void Collectives::await_posts(const Operation& operation) {
-  for (int peer = 0; peer < size_; ++peer) {
+  // From the last one on: ranks tend to come in their order, and then one sleep is enough.
+  for (int peer = size_ - 1; peer >= 0; --peer) {
     if (peer == rank_) continue;
     const Post& post = post_of(peer);
-    waiter_.until([&] { return post.number.load() >= number_; },
-                  [&] { return waiter_.why_hopeless(operation, peer); });
+    waiter_.until(
+        peer, [&] { return post.number.load() >= number_; },
+        [&] { return waiter_.why_hopeless(operation, peer); });
     if (post.header != operation.header()) {
       throw Error(ErrorCode::kInvalidArgument,
                   describe_disagreement(rank_, operation.header(), peer, post.header));
@@ -100,11 +102,11 @@ void Collectives::await_posts(const Operation& operation) {
 void Collectives::step(const Operation& operation) {
   host_.own().step.store(++step_);
   host_.wake_peers(Lane::kCollectives);
-  for (int peer = 0; peer < size_; ++peer) {
+  for (int peer = size_ - 1; peer >= 0; --peer) {
     if (peer == rank_) continue;
     const auto& reached = host_.block(peer).step;
-    waiter_.until([&] { return reached.load() >= step_; },
-                  [&] { return waiter_.why_hopeless(operation, peer); });
+    waiter_.until(
+        peer, [&] { return reached.load() >= step_; }, [&] { return waiter_.why_hopeless(operation, peer); });
   }
 }
 
@@ -207,6 +209,7 @@ std::size_t Collectives::stage_offset(const Exchange& exchange, int from, int to
 }
 
 void Collectives::complete_staged(const Operation& operation) {
+  host_.take_stages();
   const Exchange exchange(operation.header(), size_);
   const std::size_t piece = piece_bytes(exchange);
   for (std::size_t begin = 0; begin < exchange.largest_part(); begin += piece) {

@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "comm/base/clock.h"
@@ -22,7 +23,7 @@ class Doorbell {
   // The part in shared memory; zero at the beginning.
   struct alignas(64) Word {
     std::atomic<std::uint32_t> rings;
-    std::atomic<std::uint32_t> sleepers;
+    std::atomic<std::uint32_t> awaited;  // nobody sleeps (0), for anybody, or for that rank
   };
   static_assert(std::atomic<std::uint32_t>::is_always_lock_free);
 
@@ -34,19 +35,28 @@ class Doorbell {
   // For anybody.
   void ring();
   void ring_if_asleep() {
-    if (word_->sleepers.load() != 0) ring();
+    if (word_->awaited.load() != kNobody) ring();
+  }
+  // From a rank after it has published something: where nobody waits for it, a ring would be one of n * n.
+  void ring_if_waiting_for(int rank) {
+    const std::uint32_t awaited = word_->awaited.load();
+    if (awaited == kAnybody || awaited == number_of(rank)) ring();
   }
 
-  // For the sleeper, one thread at a time.
-  void announce_sleep() {
+  // For the sleeper, one thread at a time. With a `rank`, only what that one publishes matters.
+  void announce_sleep(std::optional<int> rank) {
     rings_seen_ = word_->rings.load();
-    word_->sleepers.store(1);
+    word_->awaited.store(rank ? number_of(*rank) : kAnybody);
   }
-  void stay_awake() { word_->sleepers.store(0, std::memory_order_relaxed); }
+  void stay_awake() { word_->awaited.store(kNobody, std::memory_order_relaxed); }
   // Returns when rung since announce_sleep(), after `at_most`, or for no reason.
   void sleep(Clock::duration at_most);
 
  private:
+  static constexpr std::uint32_t kNobody = 0;
+  static constexpr std::uint32_t kAnybody = 1;
+  static std::uint32_t number_of(int rank) { return static_cast<std::uint32_t>(rank) + 2; }
+
   struct Event;
   Word* word_;
   std::unique_ptr<Event> event_;

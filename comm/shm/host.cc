@@ -3,7 +3,6 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <new>
 
 #include "comm/shm/host_rendezvous.h"
 
@@ -13,17 +12,10 @@ namespace {
 
 constexpr auto kLongestTimeout = std::chrono::hours(24 * 365);  // now + timeout must not overflow
 
-// With more ranks, entering everybody's pages into everybody is most of the time that the start takes: 256
-// ranks spent a minute on it and 0.7 GB of page tables.
-constexpr int kMostToMapAtOnce = 16;
-
-SharedSegment::Pages pages_for(int size) {
-  return size <= kMostToMapAtOnce ? SharedSegment::Pages::kAtOnce : SharedSegment::Pages::kWhenTouched;
-}
-
-// Every rank draws one, so that two communicators never share a doorbell; it goes with the segment's name.
-std::string doorbell_name(const std::string& segment_name, Lane lane) {
-  return fmt::format("{}-{}", segment_name.substr(segment_name.find("deepscale-")), static_cast<int>(lane));
+// With the random name of the segment in it, so that two communicators never share a doorbell.
+std::string doorbell_name(const std::string& segment_name, int rank, Lane lane) {
+  return fmt::format("{}-{}-{}", segment_name.substr(segment_name.find("deepscale-")), rank,
+                     static_cast<int>(lane));
 }
 
 }  // namespace
@@ -32,31 +24,47 @@ Host::Host(int rank, int size, Store* store, const CommunicatorOptions& options)
     : rank_(rank),
       size_(size),
       timeout_(std::min<Clock::duration>(options.timeout, kLongestTimeout)),
-      segments_(static_cast<std::size_t>(size)),
-      blocks_(static_cast<std::size_t>(size)),
+      layout_(size),
+      has_pipe_(static_cast<std::size_t>(size)),
       processes_(static_cast<std::size_t>(size)) {
-  const auto own = static_cast<std::size_t>(rank);
-  const auto make = [&] {
-    segments_[own] = make_own();
-    return fmt::format("{} {}", own_process_id(), segments_[own]->name());
-  };
-  std::vector<std::string> contacts;
-  if (size == 1) {
-    contacts = {make()};
-    open_peer(0, contacts[0]);
-  } else {
-    Round round{*store, rank, size, options.name + "/shm", Deadline::after(timeout_)};
-    contacts = agree(round, make);
-    round.name += ", mapped";
-    agree(round, [&] {
-      for (int peer = 0; peer < size_; ++peer) open_peer(peer, contacts[static_cast<std::size_t>(peer)]);
-      return std::string();
-    });
-  }
-  segments_[own]->forget_name();
+  meet(store, options);
   ProcessorSet processors;
-  for (const RankBlock* block : blocks_) processors |= block->processors;
+  for (int peer = 0; peer < size_; ++peer) processors |= block(peer).processors;
   has_processor_for_every_rank_ = processors.count() >= static_cast<std::size_t>(size);
+}
+
+void Host::meet(Store* store, const CommunicatorOptions& options) {
+  const auto make = [&] {
+    if (rank_ != 0) return std::string();
+    segment_ = SharedSegment::create(layout_.bytes(), SharedSegment::Pages::kLater);
+    return segment_->name();
+  };
+  if (size_ == 1) return enter(make());
+  Round round{*store, rank_, size_, options.name + "/shm", Deadline::after(timeout_)};
+  const std::string segment_name = agree(round, make).front();
+  round.name += ", mapped";
+  agree(round, [&] {
+    enter(segment_name);
+    return std::string();
+  });
+}
+
+// Whoever can open the memory of rank 0 through its process sees the others' processes too.
+void Host::enter(const std::string& segment_name) {
+  if (!segment_) {
+    segment_ = SharedSegment::open(segment_name, layout_.bytes(), SharedSegment::Pages::kLater);
+  }
+  segment_->take(layout_.block(rank_), sizeof(RankBlock));
+  segment_->take(layout_.posted(rank_), sizeof(Posted));
+  own().process = own_process();
+  own().processors = usable_processors();
+  PeerProcess::find(own().process);  // throws where the system cannot
+  for (int rank = 0; rank < size_; ++rank) {
+    for (const Lane lane : {Lane::kCollectives, Lane::kPipes}) {
+      auto& word = block(rank).doorbells[static_cast<std::size_t>(lane)];
+      doorbells_.emplace_back(word, doorbell_name(segment_name, rank, lane));
+    }
+  }
 }
 
 Host::~Host() {
@@ -65,36 +73,17 @@ Host::~Host() {
   ring_everybody();
 }
 
-SharedSegment Host::make_own() {
-  SharedSegment segment = SharedSegment::create(segment_bytes(size_), pages_for(size_));
-  auto* block = new (segment.data()) RankBlock;  // its bytes are zero, and so they stay
-  block->process_id = own_process_id();
-  block->processors = usable_processors();
-  for (int to = 0; to < size_; ++to) {
-    new (segment.data() + sizeof(RankBlock) + static_cast<std::size_t>(to) * pipe_bytes(size_)) Pipe;
-  }
-  return segment;
+void Host::take_stages() {
+  if (has_stages_) return;
+  segment_->take(layout_.stages(rank_), sizeof(Stages));
+  has_stages_ = true;
 }
 
-// The process is held before its memory is opened: the memory then proves that it is the right one.
-void Host::open_peer(int peer, const std::string& contact) {
-  const auto index = static_cast<std::size_t>(peer);
-  const auto space = contact.find(' ');
-  const std::string name = contact.substr(space + 1);
-  if (peer != rank_) {
-    processes_[index].emplace(std::stoll(contact.substr(0, space)));
-    segments_[index] = SharedSegment::open(name, segment_bytes(size_), pages_for(size_));
-  }
-  blocks_[index] = std::launder(reinterpret_cast<RankBlock*>(segments_[index]->data()));
-  for (const Lane lane : {Lane::kCollectives, Lane::kPipes}) {
-    auto& word = blocks_[index]->doorbells[static_cast<std::size_t>(lane)];
-    doorbells_.emplace_back(word, doorbell_name(name, lane));
-  }
-}
-
-Pipe& Host::pipe(int from, int to) {
-  std::byte* pipes = segments_[static_cast<std::size_t>(from)]->data() + sizeof(RankBlock);
-  return *std::launder(reinterpret_cast<Pipe*>(pipes + static_cast<std::size_t>(to) * pipe_bytes(size_)));
+void Host::take_pipe(int to) {
+  const auto index = static_cast<std::size_t>(to);
+  if (has_pipe_[index]) return;
+  segment_->take(layout_.pipe(rank_, to), layout_.pipe_bytes());
+  has_pipe_[index] = true;
 }
 
 std::byte* Host::pipe_slot(int from, int to, std::uint64_t index) {
@@ -126,7 +115,6 @@ Error Host::cause() const {
 
 std::optional<std::string> Host::why_gone(int peer) {
   const RankBlock& block = this->block(peer);
-  const auto& process = processes_[static_cast<std::size_t>(peer)];
   switch (block.life.load()) {
     case Life::kLeft:
       return "it closed the communicator";
@@ -135,7 +123,10 @@ std::optional<std::string> Host::why_gone(int peer) {
     case Life::kRunning:
       break;
   }
-  if (process && process->has_ended()) return fmt::format("its process {} ended", process->id());
+  const std::lock_guard lock(mutex_);
+  auto& process = processes_[static_cast<std::size_t>(peer)];
+  if (!process) process = PeerProcess::find(block.process);
+  if (!process || process->has_ended()) return fmt::format("its process {} ended", block.process.id);
   return std::nullopt;
 }
 

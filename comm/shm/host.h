@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <string>
 #include <vector>
@@ -23,11 +24,11 @@ namespace deepscale::shm {
 
 class Host {
  public:
-  // Blocks until all ranks have mapped each other's memory, at most until options.timeout. The ranks agree
+  // Blocks until all ranks have mapped the memory of all, at most until options.timeout. The ranks agree
   // through the store: where one of them cannot make, map or watch what it needs, all get Error(kUnsupported)
   // that names it and says why. Error(kTimeout) names a rank that has not come.
   Host(int rank, int size, Store* store, const CommunicatorOptions& options);
-  // Leaves. The memory stays for those peers that have mapped it.
+  // Leaves. The memory stays for the peers.
   ~Host();
   Host(const Host&) = delete;
   Host& operator=(const Host&) = delete;
@@ -39,16 +40,22 @@ class Host {
   Clock::duration timeout() const { return timeout_; }
 
   RankBlock& own() { return block(rank_); }
-  RankBlock& block(int rank) { return *blocks_[static_cast<std::size_t>(rank)]; }
-  Pipe& pipe(int from, int to);
+  RankBlock& block(int rank) { return at<RankBlock>(layout_.block(rank)); }
+  Posted& posted(int rank) { return at<Posted>(layout_.posted(rank)); }
+  Stages& stages(int rank) { return at<Stages>(layout_.stages(rank)); }
+  Pipe& pipe(int from, int to) { return at<Pipe>(layout_.pipe(from, to)); }
   std::byte* pipe_slot(int from, int to, std::uint64_t index);
+  // Before this rank first writes there. Error(kSystem) where there is no memory for it. For the thread that
+  // drives the collectives, and the one that drives the pipes.
+  void take_stages();
+  void take_pipe(int to);
   Doorbell& doorbell(int rank, Lane lane) {
     return doorbells_[static_cast<std::size_t>(rank) * kLanes + static_cast<std::size_t>(lane)];
   }
   // After something was published that peers may wait for.
   void wake_peers(Lane lane) {
     for (int peer = 0; peer < size_; ++peer) {
-      if (peer != rank_) doorbell(peer, lane).ring_if_asleep();
+      if (peer != rank_) doorbell(peer, lane).ring_if_waiting_for(rank_);
     }
   }
 
@@ -60,21 +67,28 @@ class Host {
   std::optional<std::string> why_gone(int peer);
 
  private:
-  SharedSegment make_own();
-  void open_peer(int peer, const std::string& name);
+  // The places in the segment, whose bytes are zero at first, as these types want to begin.
+  template <typename Type>
+  Type& at(std::size_t offset) {
+    return *std::launder(reinterpret_cast<Type*>(segment_->data() + offset));
+  }
+  void meet(Store* store, const CommunicatorOptions& options);
+  void enter(const std::string& segment_name);
   void ring_everybody();
 
   const int rank_;
   const int size_;
   const Clock::duration timeout_;
-  std::vector<std::optional<SharedSegment>> segments_;  // by rank, like the following
-  std::vector<RankBlock*> blocks_;
+  const SegmentLayout layout_;
+  std::optional<SharedSegment> segment_;  // rank 0 makes it
+  bool has_stages_ = false;
+  std::vector<bool> has_pipe_;       // to each rank
   std::vector<Doorbell> doorbells_;  // kLanes for each rank
-  std::vector<std::optional<PeerProcess>> processes_;
   bool has_processor_for_every_rank_ = false;
   std::atomic<bool> has_failed_{false};
   mutable std::mutex mutex_;
   std::optional<Error> cause_;
+  std::vector<std::optional<PeerProcess>> processes_;  // of each rank that was looked for
 };
 
 }  // namespace deepscale::shm

@@ -4,10 +4,16 @@
 #include <bitset>
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 namespace deepscale::shm {
 
-std::int64_t own_process_id();
+// A process among all that the host has had: numbers are used again.
+struct ProcessIdentity {
+  std::int64_t id = 0;
+  std::uint64_t birth = 0;  // when it began, in units of the system
+};
+ProcessIdentity own_process();
 
 using ProcessorSet = std::bitset<1024>;
 // The processors that this process may run on.
@@ -16,18 +22,18 @@ ProcessorSet usable_processors();
 // Another process of this host, held so that its number cannot come to mean another one.
 class PeerProcess {
  public:
-  // Error(kSystem) when there is no such process or it cannot be watched.
-  explicit PeerProcess(std::int64_t process_id);
+  // Nothing when it is no more. Error(kSystem) when it cannot be watched.
+  static std::optional<PeerProcess> find(const ProcessIdentity& identity);
   PeerProcess(PeerProcess&&) noexcept;
+  PeerProcess& operator=(PeerProcess&&) noexcept;
   ~PeerProcess();
 
   // True from the moment it ends, whatever ended it, also while nobody has reaped it.
   bool has_ended() const;
-  std::int64_t id() const { return id_; }
 
  private:
   struct Handle;
-  std::int64_t id_;
+  explicit PeerProcess(std::unique_ptr<Handle> handle);
   std::unique_ptr<Handle> handle_;
 };
 

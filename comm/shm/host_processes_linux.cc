@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <fstream>
+#include <sstream>
 #include <system_error>
 
 #include "comm/base/error.h"
@@ -13,8 +15,26 @@
 
 namespace deepscale::shm {
 
-std::int64_t own_process_id() {
-  return getpid();
+namespace {
+
+// Field 22 of /proc/<pid>/stat; nothing when there is no such process.
+std::optional<std::uint64_t> birth_of(std::int64_t process_id) {
+  std::ifstream file(fmt::format("/proc/{}/stat", process_id));
+  std::string text;
+  std::getline(file, text);
+  std::istringstream fields(text.substr(std::min(text.rfind(')') + 1, text.size())));  // behind its name
+  std::string skipped;
+  for (int field = 3; field < 22; ++field) fields >> skipped;
+  std::uint64_t birth = 0;
+  return fields >> birth ? std::optional(birth) : std::nullopt;
+}
+
+}  // namespace
+
+ProcessIdentity own_process() {
+  const std::optional<std::uint64_t> birth = birth_of(getpid());
+  if (!birth) throw Error(ErrorCode::kSystem, "/proc does not show this process; is it mounted?");
+  return {getpid(), *birth};
 }
 
 ProcessorSet usable_processors() {
@@ -35,16 +55,22 @@ struct PeerProcess::Handle {
   const int fd;
 };
 
-PeerProcess::PeerProcess(std::int64_t process_id) : id_(process_id) {
-  const auto fd = static_cast<int>(syscall(SYS_pidfd_open, static_cast<pid_t>(process_id), 0));
+// Its birth is looked at while it is held.
+std::optional<PeerProcess> PeerProcess::find(const ProcessIdentity& identity) {
+  const auto fd = static_cast<int>(syscall(SYS_pidfd_open, static_cast<pid_t>(identity.id), 0));
+  if (fd < 0 && errno == ESRCH) return std::nullopt;
   if (fd < 0) {
-    throw Error(ErrorCode::kSystem, fmt::format("cannot watch process {} (pidfd_open): {}", process_id,
+    throw Error(ErrorCode::kSystem, fmt::format("cannot watch process {} (pidfd_open): {}", identity.id,
                                                 std::generic_category().message(errno)));
   }
-  handle_ = std::make_unique<Handle>(fd);
+  PeerProcess found(std::make_unique<Handle>(fd));
+  if (birth_of(identity.id) != identity.birth) return std::nullopt;
+  return found;
 }
 
+PeerProcess::PeerProcess(std::unique_ptr<Handle> handle) : handle_(std::move(handle)) {}
 PeerProcess::PeerProcess(PeerProcess&&) noexcept = default;
+PeerProcess& PeerProcess::operator=(PeerProcess&&) noexcept = default;
 PeerProcess::~PeerProcess() = default;
 
 bool PeerProcess::has_ended() const {

@@ -8,8 +8,18 @@
 
 namespace deepscale::shm {
 
-std::int64_t own_process_id() {
-  return GetCurrentProcessId();
+namespace {
+
+std::uint64_t birth_of(HANDLE process) {
+  FILETIME birth{}, end{}, in_kernel{}, in_user{};
+  if (!GetProcessTimes(process, &birth, &end, &in_kernel, &in_user)) return 0;
+  return (std::uint64_t{birth.dwHighDateTime} << 32) | birth.dwLowDateTime;
+}
+
+}  // namespace
+
+ProcessIdentity own_process() {
+  return {GetCurrentProcessId(), birth_of(GetCurrentProcess())};
 }
 
 // Of the process's own group of at most 64 processors.
@@ -27,16 +37,23 @@ struct PeerProcess::Handle {
   const HANDLE process;
 };
 
-PeerProcess::PeerProcess(std::int64_t process_id) : id_(process_id) {
-  const HANDLE process = OpenProcess(SYNCHRONIZE, FALSE, static_cast<DWORD>(process_id));
+// Its birth is looked at while it is held.
+std::optional<PeerProcess> PeerProcess::find(const ProcessIdentity& identity) {
+  const HANDLE process =
+      OpenProcess(SYNCHRONIZE | PROCESS_QUERY_LIMITED_INFORMATION, FALSE, static_cast<DWORD>(identity.id));
+  if (process == nullptr && GetLastError() == ERROR_INVALID_PARAMETER) return std::nullopt;
   if (process == nullptr) {
     throw Error(ErrorCode::kSystem,
-                fmt::format("cannot watch process {}: {}", process_id, windows_error_text(GetLastError())));
+                fmt::format("cannot watch process {}: {}", identity.id, windows_error_text(GetLastError())));
   }
-  handle_ = std::make_unique<Handle>(process);
+  PeerProcess found(std::make_unique<Handle>(process));
+  if (birth_of(process) != identity.birth) return std::nullopt;
+  return found;
 }
 
+PeerProcess::PeerProcess(std::unique_ptr<Handle> handle) : handle_(std::move(handle)) {}
 PeerProcess::PeerProcess(PeerProcess&&) noexcept = default;
+PeerProcess& PeerProcess::operator=(PeerProcess&&) noexcept = default;
 PeerProcess::~PeerProcess() = default;
 
 bool PeerProcess::has_ended() const {

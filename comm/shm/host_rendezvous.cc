@@ -11,7 +11,7 @@ namespace deepscale::shm {
 
 namespace {
 
-constexpr int kLayoutVersion = 2;  // of rank_block.h
+constexpr int kLayoutVersion = 3;  // of rank_block.h
 
 // "version size ok|failed text", as one rank publishes it.
 struct Report {

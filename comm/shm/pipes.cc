@@ -32,7 +32,9 @@ void Pipes::advance(const std::atomic<bool>& has_submissions) {
     return std::any_of(directions_.begin(), directions_.end(),
                        [this](const Direction& direction) { return can_move(direction); });
   };
-  waiter_.until([&] { return has_submissions.load() || any_can_move(); }, [this] { return why_hopeless(); });
+  waiter_.until(
+      std::nullopt, [&] { return has_submissions.load() || any_can_move(); },
+      [this] { return why_hopeless(); });
   for (Direction& direction : directions_) move(direction);
 }
 
@@ -80,6 +82,7 @@ bool Pipes::move_piece(Direction& direction) {
   const std::size_t bytes = std::min(buffer.bytes() - direction.bytes_moved, slot_bytes_);
   const int rank = host_.rank();
   if (direction.is_send) {
+    host_.take_pipe(direction.peer);
     Pipe& pipe = host_.pipe(rank, direction.peer);
     const std::uint64_t index = pipe.written.value.load();
     pipe.headers[index % kPipeSlots] = operation.header();

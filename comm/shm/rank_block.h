@@ -1,12 +1,15 @@
-// What each rank of a host shows its peers: the layout of its shared memory segment.
+// What the ranks of a host show each other: the layout of their shared memory segment.
 //
-//   RankBlock   who it is, how it fares, which operation it is in, data of small operations, stages
-//   Pipe x size one for every destination, for send and receive
+//   RankBlock x size          who the rank is, how it fares, which operation it is in
+//   Posted x size             data of small operations
+//   (Stages, Pipe x size)     of each rank: for large operations; for send and receive, one for every
+//     x size                  destination
 //
-// The owner writes, the peers read; only Pipe::read and the doorbells are written by others. Double buffers
-// are used in turns. Nobody has to say that it has read one of them: all ranks take the same steps in the
-// same order and say which they have reached, so a rank that has seen all peers reach step n knows that they
-// are through with what it showed them at step n - 1, and may write over it at step n + 1.
+// What every rank looks at lies together, so that many of them need few pages. The owner writes, the peers
+// read; only Pipe::read and the doorbells are written by others. Double buffers are used in turns. Nobody has
+// to say that it has read one of them: all ranks take the same steps in the same order and say which they
+// have reached, so a rank that has seen all peers reach step n knows that they are through with what it
+// showed them at step n - 1, and may write over it at step n + 1.
 #pragma once
 
 #include <algorithm>
@@ -46,16 +49,20 @@ static_assert(sizeof(Post) == kCacheLine && std::atomic<std::uint64_t>::is_alway
 using Stage = std::array<std::byte, kStageBytes>;
 
 struct RankBlock {
-  std::int64_t process_id;
+  ProcessIdentity process;
   ProcessorSet processors;
   alignas(kCacheLine) std::atomic<Life> life;
   std::array<char, 1020> farewell;  // why it gave up; written before `life`
   std::array<Doorbell::Word, kLanes> doorbells;
   std::array<Post, 2> posts;
   alignas(kCacheLine) std::atomic<std::uint64_t> step;  // of large operations, counted over all of them
-  alignas(kCacheLine) std::array<std::array<std::byte, kPostedBytes>, 2> posted;
-  alignas(kCacheLine) std::array<Stage, 2> inputs;   // parts that peers take
-  alignas(kCacheLine) std::array<Stage, 2> results;  // reduced parts that peers take
+};
+
+using Posted = std::array<std::array<std::byte, kPostedBytes>, 2>;
+
+struct Stages {
+  std::array<Stage, 2> inputs;   // parts that peers take
+  std::array<Stage, 2> results;  // reduced parts that peers take
 };
 
 // A ring of slots from one rank to another; both counters only grow.
@@ -73,12 +80,34 @@ inline std::size_t pipe_slot_bytes(int size) {
   const std::size_t share = kAllPipesBytes / kPipeSlots / static_cast<std::size_t>(size);
   return std::clamp<std::size_t>(share / kCacheLine * kCacheLine, 4 << 10, 128 << 10);
 }
-inline std::size_t pipe_bytes(int size) {
-  return sizeof(Pipe) + kPipeSlots * pipe_slot_bytes(size);
-}
-inline std::size_t segment_bytes(int size) {
-  return sizeof(RankBlock) + static_cast<std::size_t>(size) * pipe_bytes(size);
-}
+
+// Where things lie in the segment, in bytes from its beginning.
+class SegmentLayout {
+ public:
+  explicit SegmentLayout(int size)
+      : ranks_(static_cast<std::size_t>(size)), slot_bytes_(pipe_slot_bytes(size)) {}
+
+  std::size_t block(int rank) const { return index(rank) * sizeof(RankBlock); }
+  std::size_t posted(int rank) const { return posted_begin() + index(rank) * sizeof(Posted); }
+  std::size_t stages(int rank) const { return bulk_begin() + index(rank) * bulk_bytes(); }
+  std::size_t pipe(int from, int to) const {
+    return stages(from) + sizeof(Stages) + index(to) * pipe_bytes();
+  }
+  std::size_t pipe_bytes() const { return sizeof(Pipe) + kPipeSlots * slot_bytes_; }
+  // Stages and pipes of one rank.
+  std::size_t bulk_bytes() const { return whole_pages(sizeof(Stages) + ranks_ * pipe_bytes()); }
+  std::size_t bytes() const { return bulk_begin() + ranks_ * bulk_bytes(); }
+
+ private:
+  static std::size_t index(int rank) { return static_cast<std::size_t>(rank); }
+  static std::size_t whole_pages(std::size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+  std::size_t posted_begin() const { return whole_pages(ranks_ * sizeof(RankBlock)); }
+  std::size_t bulk_begin() const { return whole_pages(posted_begin() + ranks_ * sizeof(Posted)); }
+
+  static constexpr std::size_t kPage = 4096;
+  std::size_t ranks_;
+  std::size_t slot_bytes_;
+};
 static_assert(sizeof(Pipe) % kCacheLine == 0 && sizeof(RankBlock) % kCacheLine == 0);
 
 }  // namespace deepscale::shm

@@ -17,16 +17,19 @@ namespace deepscale::shm {
 
 class SharedSegment {
  public:
-  // Whether the pages of a mapping are entered into this process at once, or each when it is first touched:
-  // the former spares the first operations their faults, the latter the time and the page tables for what may
-  // never be touched.
-  enum class Pages { kAtOnce, kWhenTouched };
+  // kAtOnce: create() takes all of the memory, so that a lack of it is an Error(kSystem) there and no signal
+  // later, and the pages are entered into this process, which spares the first operations their faults.
+  // kLater: neither; take() takes parts.
+  enum class Pages { kAtOnce, kLater };
 
-  // Takes all of its memory at once, so that a lack of it is an Error(kSystem) here and no signal later.
   static SharedSegment create(std::size_t bytes, Pages pages = Pages::kAtOnce);
   // `name` comes from name() of the creator. Error(kSystem) when there is no such segment on this host, for
   // example because the creator runs on another one, in another container, or has ended.
   static SharedSegment open(const std::string& name, std::size_t bytes, Pages pages = Pages::kAtOnce);
+
+  // Takes the memory of these bytes, which keep their values; Error(kSystem) where there is not enough. Not
+  // after forget_name(). Windows takes all of it in create().
+  void take(std::size_t offset, std::size_t bytes);
 
   SharedSegment(SharedSegment&&) noexcept;
   SharedSegment& operator=(SharedSegment&&) noexcept;

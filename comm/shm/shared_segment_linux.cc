@@ -66,6 +66,14 @@ struct SharedSegment::Handle {
 
 namespace {
 
+void require_room(std::size_t bytes) {
+  const std::uint64_t available = available_bytes();
+  if (bytes <= available) return;
+  throw Error(ErrorCode::kSystem,
+              fmt::format("there is no room for a shared memory segment of {} bytes: {} bytes are available",
+                          bytes, available));
+}
+
 std::byte* map(int fd, std::size_t bytes, SharedSegment::Pages pages) {
   const int flags = pages == SharedSegment::Pages::kAtOnce ? MAP_SHARED | MAP_POPULATE : MAP_SHARED;
   void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
@@ -76,12 +84,6 @@ std::byte* map(int fd, std::size_t bytes, SharedSegment::Pages pages) {
 }  // namespace
 
 SharedSegment SharedSegment::create(std::size_t bytes, Pages pages) {
-  if (const std::uint64_t available = available_bytes(); bytes > available) {
-    throw Error(
-        ErrorCode::kSystem,
-        fmt::format("there is no room for a shared memory segment of {} bytes: {} bytes are available", bytes,
-                    available));
-  }
   SharedSegment segment;
   const std::string ticket = random_name();
   const int fd = memfd_create(ticket.c_str(), MFD_CLOEXEC);
@@ -90,10 +92,7 @@ SharedSegment SharedSegment::create(std::size_t bytes, Pages pages) {
   if (ftruncate(fd, static_cast<off_t>(bytes)) != 0) {
     fail(fmt::format("cannot make a shared memory segment of {} bytes", bytes), errno);
   }
-  // Not the memory that is touched later but all of it now; posix_fallocate() returns its error.
-  if (const int error = posix_fallocate(fd, 0, static_cast<off_t>(bytes)); error != 0) {
-    fail(fmt::format("there is no room for a shared memory segment of {} bytes", bytes), error);
-  }
+  if (pages == Pages::kAtOnce) segment.take(0, bytes);
   segment.data_ = map(fd, bytes, pages);
   segment.size_ = bytes;
   segment.name_ = fmt::format("{} {} {}", getpid(), fd, ticket);
@@ -117,7 +116,7 @@ SharedSegment SharedSegment::open(const std::string& name, std::size_t bytes, Pa
   }
   const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
   if (fd < 0) fail("cannot open the shared memory " + path, errno);
-  const Handle handle(fd);
+  auto handle = std::make_unique<Handle>(fd);
   struct stat status {};
   if (where_it_leads(fmt::format("/proc/self/fd/{}", fd)) != expected || fstat(fd, &status) != 0 ||
       static_cast<std::size_t>(status.st_size) != bytes) {
@@ -128,7 +127,14 @@ SharedSegment SharedSegment::open(const std::string& name, std::size_t bytes, Pa
   SharedSegment segment;
   segment.data_ = map(fd, bytes, pages);
   segment.size_ = bytes;
+  if (pages == Pages::kLater) segment.handle_ = std::move(handle);
   return segment;
+}
+
+void SharedSegment::take(std::size_t offset, std::size_t bytes) {
+  require_room(bytes);
+  const int error = posix_fallocate(handle_->fd, static_cast<off_t>(offset), static_cast<off_t>(bytes));
+  if (error != 0) fail(fmt::format("there is no room for {} bytes of shared memory", bytes), error);
 }
 
 SharedSegment::SharedSegment() = default;

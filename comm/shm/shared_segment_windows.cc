@@ -33,7 +33,7 @@ struct SharedSegment::Handle {
   const HANDLE mapping;
 };
 
-// Windows enters pages when they are touched, and knows no other way.
+// Windows commits all of the memory here, and enters pages when they are touched.
 SharedSegment SharedSegment::create(std::size_t bytes, Pages) {
   SharedSegment segment;
   segment.name_ = "Local\\" + random_name();
@@ -62,6 +62,8 @@ SharedSegment SharedSegment::open(const std::string& name, std::size_t bytes, Pa
   segment.size_ = bytes;
   return segment;
 }
+
+void SharedSegment::take(std::size_t, std::size_t) {}
 
 SharedSegment::SharedSegment() = default;
 

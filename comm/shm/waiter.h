@@ -20,16 +20,16 @@ class Waiter {
  public:
   Waiter(Host& host, Lane lane) : host_(host), lane_(lane) {}
 
-  // Returns when `ready()` is true. While it is not, asks `hopeless()` at least every kLookInterval, and
-  // throws the Error that it returns. Both are looked at in that order, so that what a peer did before it
-  // went away counts.
+  // Returns when `ready()` is true, which `peer` makes it, or without one anybody. While it is not, asks
+  // `hopeless()` at least every kLookInterval, and throws the Error that it returns. Both are looked at in
+  // that order, so that what a peer did before it went away counts.
   template <typename Ready, typename Hopeless>
-  void until(const Ready& ready, const Hopeless& hopeless) {
+  void until(std::optional<int> peer, const Ready& ready, const Hopeless& hopeless) {
     if (ready()) return;
     if (may_spin() && spin(ready)) return;
     for (;;) {
       Doorbell& doorbell = host_.doorbell(host_.rank(), lane_);
-      doorbell.announce_sleep();
+      doorbell.announce_sleep(peer);
       if (!ready()) {
         const std::optional<Error> failure = hopeless();
         if (!ready()) {

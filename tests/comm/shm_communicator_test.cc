@@ -165,6 +165,17 @@ TEST(SharedSegment, AForgottenNameLeadsNowhereAndTheMemoryStays) {
   }
 }
 
+TEST(SharedSegment, PartsThatAreTakenLaterKeepWhatIsThere) {
+  constexpr std::size_t kPart = 100'000;
+  auto made = shm::SharedSegment::create(1000 * kPart, shm::SharedSegment::Pages::kLater);
+  auto opened = shm::SharedSegment::open(made.name(), 1000 * kPart, shm::SharedSegment::Pages::kLater);
+  made.data()[999 * kPart] = std::byte{7};
+  opened.take(999 * kPart - 10, kPart);
+  EXPECT_EQ(opened.data()[999 * kPart], std::byte{7});
+  opened.data()[999 * kPart + 1] = std::byte{8};
+  EXPECT_EQ(made.data()[999 * kPart + 1], std::byte{8});
+}
+
 TEST(SharedSegment, ALackOfMemoryIsAnError) {
   try {
     shm::SharedSegment::create(std::size_t{1} << 60);
@@ -177,18 +188,33 @@ TEST(SharedSegment, ALackOfMemoryIsAnError) {
 
 TEST(ShmRendezvous, ARankThatCannotShareMakesAllOfThemSayWhy) {
   const auto store = std::make_shared<MemoryStore>();
-  // Rank 1 is elsewhere: it tells of memory that is not on this host.
-  store->set("communicator/world/shm/rank 1", "2 2 ok 999999999 999999999 3 deepscale-0");
-  store->set("communicator/world/shm, mapped/rank 1", "2 2 ok ");
+  // Rank 0 is elsewhere: it tells of memory that is not on this host.
+  store->set("communicator/world/shm/rank 0", "3 2 ok 999999999 3 deepscale-0");
+  store->set("communicator/world/shm/all", "999999999 3 deepscale-0\n\n");
+  store->set("communicator/world/shm, mapped/rank 0", "3 2 ok ");
+  store->set("communicator/world/shm, mapped/all", "\n");  // somebody failed
   try {
-    make_shm_communicator(0, 2, store, {.timeout = std::chrono::seconds(30)});
+    make_shm_communicator(1, 2, store, {.timeout = std::chrono::seconds(30)});
     FAIL() << "a peer that is not there";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
-    EXPECT_THAT(error.what(), HasSubstr("rank 0: "));
+    EXPECT_THAT(error.what(), HasSubstr("rank 1: "));
   }
-  EXPECT_THAT(store->get("communicator/world/shm, mapped/rank 0", Deadline::after(std::chrono::seconds(30))),
+  EXPECT_THAT(store->get("communicator/world/shm, mapped/rank 1", Deadline::after(std::chrono::seconds(30))),
               HasSubstr("failed"));
+}
+
+TEST(SharedMemoryMixed, ManyRanksMeetAndMove) {
+  run_good_ranks("shm", 20, [](Communicator& ranks) {
+    const int next = (ranks.rank() + 1) % ranks.size(), previous = (ranks.rank() + 19) % ranks.size();
+    std::vector<float> values(50'000, 1.0f), received(50'000);
+    ranks.all_reduce(buffer_of(values), ReduceOp::kSum).wait();
+    EXPECT_EQ(std::count(values.begin(), values.end(), 20.0f), 50'000);
+    Work sending = ranks.send(buffer_of(values), next);
+    ranks.receive(buffer_of(received), previous).wait();
+    sending.wait();
+    EXPECT_EQ(received, values);
+  });
 }
 
 // A store in which rank 1 tells that it could not make its memory.
@@ -196,7 +222,7 @@ class StoreOfFailures final : public MemoryStore {
  public:
   void set(std::string_view key, std::string_view value) override {
     const bool is_rendezvous = key.find("/shm/") != std::string_view::npos;
-    MemoryStore::set(key, is_rendezvous && key.ends_with("1") ? "2 2 failed there is no room" : value);
+    MemoryStore::set(key, is_rendezvous && key.ends_with("1") ? "3 2 failed there is no room" : value);
   }
 };
 
