@@ -9,7 +9,6 @@
 #include "comm/base/clock.h"
 #include "examples/bert_pretraining/options.h"
 #include "examples/bert_pretraining/text_data.h"
-#include "examples/common/distributed_sampler.h"
 #include "examples/common/program.h"
 #include "examples/common/tokenizer_files.h"
 #include "runtime/deepscale.h"
@@ -87,33 +86,6 @@ class Progress {
   deepscale::Clock::time_point start_ = deepscale::Clock::now(), last_ = start_;
 };
 
-// The samples of a micro step, found from its number alone, so that a resumed run goes on where it stopped.
-class SampleOrder {
- public:
-  SampleOrder(const deepscale::Engine& engine, std::int64_t samples, const Options& options)
-      : sampler_(samples, engine.rank(), engine.world_size(), options.seed),
-        batch_size_(engine.config().micro_batch_size) {}
-
-  std::vector<std::int64_t> of(std::int64_t micro_step) {
-    std::vector<std::int64_t> chosen;
-    for (std::int64_t next = micro_step * batch_size_; next < (micro_step + 1) * batch_size_; ++next) {
-      const auto share = static_cast<std::int64_t>(order_.size());
-      if (next / share != epoch_) {
-        epoch_ = next / share;
-        order_ = sampler_.indices(static_cast<int>(epoch_));
-      }
-      chosen.push_back(order_[static_cast<std::size_t>(next % share)]);
-    }
-    return chosen;
-  }
-
- private:
-  examples::DistributedSampler sampler_;
-  std::int64_t batch_size_;
-  std::int64_t epoch_ = 0;
-  std::vector<std::int64_t> order_ = sampler_.indices(0);
-};
-
 class Trainer {
  public:
   Trainer(deepscale::Engine& engine, const TextSamples& samples, const deepscale::Tokenizer& tokenizer,
@@ -123,7 +95,11 @@ class Trainer {
         tokenizer_(tokenizer),
         options_(options),
         mask_token_(mask_token_of(tokenizer)),
-        order_(engine, samples.count(), options) {}
+        order_({.samples = samples.count(),
+                .batch_size = engine.config().micro_batch_size,
+                .rank = engine.rank(),
+                .world_size = engine.world_size(),
+                .seed = options.seed}) {}
 
   void run() {
     Progress progress(engine_, options_);

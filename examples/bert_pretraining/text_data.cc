@@ -66,6 +66,24 @@ void TextSamples::append_token(std::int64_t token) {
   if (filled == length_ - 1 && separator_ >= 0) tokens_.push_back(separator_);
 }
 
+SampleOrder::SampleOrder(const SampleOrderOptions& options)
+    : sampler_(options.samples, options.rank, options.world_size, options.seed),
+      batch_size_(options.batch_size),
+      order_(sampler_.indices(0)) {}
+
+std::vector<std::int64_t> SampleOrder::of(std::int64_t micro_step) {
+  std::vector<std::int64_t> chosen;
+  for (std::int64_t next = micro_step * batch_size_; next < (micro_step + 1) * batch_size_; ++next) {
+    const auto share = static_cast<std::int64_t>(order_.size());
+    if (next / share != epoch_) {
+      epoch_ = next / share;
+      order_ = sampler_.indices(static_cast<int>(epoch_));
+    }
+    chosen.push_back(order_[static_cast<std::size_t>(next % share)]);
+  }
+  return chosen;
+}
+
 MaskedBatch mask(const TextSamples& samples, const std::vector<std::int64_t>& chosen,
                  const deepscale::Tokenizer& tokenizer, const MaskOptions& options) {
   std::seed_seq mixed{options.seed & 0xffffffff, options.seed >> 32, options.step, options.rank};

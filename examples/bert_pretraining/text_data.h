@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <vector>
 
+#include "examples/common/distributed_sampler.h"
 #include "runtime/tokenizer/tokenizer.h"
 
 namespace bert_pretraining {
@@ -31,6 +32,28 @@ class TextSamples {
   std::int64_t length_;
   std::int64_t class_token_, separator_;  // -1: none
   std::vector<std::int64_t> tokens_;      // whole samples, and in the end one that is not full
+};
+
+struct SampleOrderOptions {
+  std::int64_t samples = 1;
+  std::int64_t batch_size = 1;  // of one rank, in one micro step
+  int rank = 0;
+  int world_size = 1;
+  std::uint64_t seed = 0;
+};
+
+// The samples of a rank in a micro step, found from its number alone, so that a resumed run goes on where it
+// stopped. Fastest for one number after the other.
+class SampleOrder {
+ public:
+  explicit SampleOrder(const SampleOrderOptions& options);
+  std::vector<std::int64_t> of(std::int64_t micro_step);
+
+ private:
+  examples::DistributedSampler sampler_;
+  std::int64_t batch_size_;
+  std::int64_t epoch_ = 0;
+  std::vector<std::int64_t> order_;
 };
 
 struct MaskOptions {
