@@ -68,7 +68,8 @@ void Collectives::post(Operation& operation) {
   ++number_;
   const OperationRequest& request = operation.request();
   const Exchange exchange(request.header, size_);
-  if (has_data_in_post(exchange)) copy_bytes(posted_by(rank_), input_of(operation), request.input.bytes());
+  if (has_data_in_post(exchange))
+    copy_bytes(posted_by(rank_, exchange), input_of(operation), request.input.bytes());
   Post& post = post_of(rank_);
   post.header = request.header;
   post.arena = request.read_place.arena == nullptr ? 0 : request.read_place.arena->id();
@@ -118,14 +119,14 @@ void Collectives::complete_posted(const Operation& operation) {
   if (exchange.reduces()) {
     std::vector<const std::byte*> sources;
     for (int from = 0; from < size_; ++from) {
-      sources.push_back(posted_by(from) + (is_all_reduce ? 0 : exchange.given(from, rank_).offset));
+      sources.push_back(posted_by(from, exchange) + (is_all_reduce ? 0 : exchange.given(from, rank_).offset));
     }
     reduce(sources, output, operation.header().count, operation.header().dtype, operation.header().reduce_op);
     return;
   }
   for (int from = 0; from < size_; ++from) {
     const Part given = exchange.given(from, rank_);
-    const std::byte* source = from == rank_ ? input_of(operation) : posted_by(from);
+    const std::byte* source = from == rank_ ? input_of(operation) : posted_by(from, exchange);
     if (given.bytes > 0) copy_bytes(output + exchange.taken(from).offset, source + given.offset, given.bytes);
   }
 }

@@ -60,7 +60,10 @@ class Collectives final : public OperationQueue::Worker {
   std::size_t stage_offset(const Exchange& exchange, int from, int to) const;
 
   Post& post_of(int rank) { return host_.block(rank).posts[number_ % 2]; }
-  std::byte* posted_by(int rank) { return host_.posted(rank)[number_ % 2].data(); }
+  std::byte* posted_by(int rank, const Exchange& exchange) {
+    if (exchange.input_bytes() <= kBytesInPost) return post_of(rank).data.data();
+    return host_.posted(rank)[number_ % 2].data();
+  }
   std::byte* input_stage_of(int rank) { return host_.stages(rank).inputs[pieces_ % 2].data(); }
   std::byte* result_stage_of(int rank) { return host_.stages(rank).results[pieces_ % 2].data(); }
 

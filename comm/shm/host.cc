@@ -70,7 +70,7 @@ void Host::enter(const std::string& segment_name) {
 Host::~Host() {
   auto running = Life::kRunning;
   own().life.compare_exchange_strong(running, Life::kLeft);
-  ring_everybody();
+  wake_everybody();
 }
 
 void Host::take_stages() {
@@ -91,8 +91,8 @@ std::byte* Host::pipe_slot(int from, int to, std::uint64_t index) {
   return slots + static_cast<std::size_t>(index % kPipeSlots) * pipe_slot_bytes(size_);
 }
 
-void Host::ring_everybody() {
-  for (Doorbell& doorbell : doorbells_) doorbell.ring();
+void Host::wake_everybody() {
+  for (Doorbell& doorbell : doorbells_) doorbell.ring_if_asleep();
 }
 
 void Host::fail(ErrorCode code, const std::string& why) {
@@ -105,7 +105,7 @@ void Host::fail(ErrorCode code, const std::string& why) {
     block.life.store(Life::kGaveUp);
     has_failed_.store(true);
   }
-  ring_everybody();
+  wake_everybody();
 }
 
 Error Host::cause() const {

@@ -74,7 +74,7 @@ class Host {
   }
   void meet(Store* store, const CommunicatorOptions& options);
   void enter(const std::string& segment_name);
-  void ring_everybody();
+  void wake_everybody();
 
   const int rank_;
   const int size_;

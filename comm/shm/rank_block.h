@@ -1,7 +1,7 @@
 // What the ranks of a host show each other: the layout of their shared memory segment.
 //
 //   RankBlock x size          who the rank is, how it fares, which operation it is in
-//   Posted x size             data of small operations
+//   Posted x size             data of small operations, where it does not lie in the RankBlock
 //   (Stages, Pipe x size)     of each rank: for large operations; for send and receive, one for every
 //     x size                  destination
 //
@@ -27,6 +27,8 @@ namespace deepscale::shm {
 inline constexpr std::size_t kCacheLine = 64;
 // The largest operation whose data travels with its announcement.
 inline constexpr std::size_t kPostedBytes = 32 << 10;
+// Of that, what lies in the announcement itself: a page of every rank less for every rank to open.
+inline constexpr std::size_t kBytesInPost = 3 * kCacheLine;
 // A stage. As much of it is used as fits, with the other three, into the second-level cache; all of it where
 // ranks share processors, since every piece then costs the sleep and the wake-up of all of them.
 inline constexpr std::size_t kStageBytes = 1 << 20;
@@ -37,14 +39,15 @@ enum class Life : std::uint32_t { kRunning, kLeft, kGaveUp };
 enum class Lane : std::uint8_t { kCollectives, kPipes };  // each has a doorbell
 inline constexpr std::size_t kLanes = 2;
 
-// The announcement of a collective, in one cache line.
+// The announcement of a collective: one cache line, and the data where it is that little.
 struct alignas(kCacheLine) Post {
   std::atomic<std::uint64_t> number;  // of the collective; written last
   MessageHeader header;
   std::uint64_t arena;  // what the peers read lies there, or 0: nowhere where they can
   std::uint64_t offset;
+  alignas(kCacheLine) std::array<std::byte, kBytesInPost> data;
 };
-static_assert(sizeof(Post) == kCacheLine && std::atomic<std::uint64_t>::is_always_lock_free);
+static_assert(sizeof(Post) == kCacheLine + kBytesInPost && std::atomic<std::uint64_t>::is_always_lock_free);
 
 using Stage = std::array<std::byte, kStageBytes>;
 
