@@ -417,6 +417,7 @@ TEST(MakeCommunicator, ChoosesByTheWorldAndRefusesWhatCannotBe) {
     return "no error";
   };
   EXPECT_NE(message_of(pair, "single").find("this job has 2"), std::string::npos);
+  EXPECT_NE(message_of(pair, "nccl").find("is for CUDA buffers"), std::string::npos);
   EXPECT_NE(message_of(pair, "mpi").find("known are single, shm, hierarchical, tcp, gloo"),
             std::string::npos);
   EXPECT_NE(message_of(pair, "").find("needs a store"), std::string::npos);
