@@ -22,6 +22,13 @@ constexpr std::align_val_t kPage{4096};
 constexpr const char* kBackends[] = {"single", "shm", "hierarchical", "tcp", "gloo"};
 
 void refuse_unless_known(const WorldLayout& layout, const std::string& backend) {
+  if (backend == "nccl") {
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        fmt::format("the communicator backend 'nccl' is for CUDA buffers, and this program has buffers "
+                    "of the CPU only; for those there are {}",
+                    fmt::join(kBackends, ", ")));
+  }
   if (std::find(std::begin(kBackends), std::end(kBackends), backend) == std::end(kBackends)) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("there is no communicator backend '{}'; known are {}", backend,
