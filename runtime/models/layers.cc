@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "comm/base/error.h"
+#include "runtime/models/linear_product.h"
 
 namespace deepscale {
 
@@ -26,9 +27,10 @@ struct Linear::Matrix : torch::nn::Module {
 at::Tensor Linear::forward(const at::Tensor& input) {
   const at::Tensor output = base_product(input);
   if (!lora_ || lora_->is_fused) return output;
-  const at::Tensor inner = at::linear(drop(input, lora_->options.dropout, is_training()), lora_->a->weight);
+  const at::Tensor inner =
+      linear_product(drop(input, lora_->options.dropout, is_training()), lora_->a->weight);
   const double scale = lora_->options.alpha / static_cast<double>(lora_->options.rank);
-  return at::add(output, at::linear(inner, lora_->b->weight), scale);
+  return at::add(output, linear_product(inner, lora_->b->weight), scale);
 }
 
 at::Tensor Linear::base_product(const at::Tensor& input) const {
@@ -36,8 +38,7 @@ at::Tensor Linear::base_product(const at::Tensor& input) const {
     const at::Tensor product = quantized_->product(input, options_.is_input_major);
     return bias.defined() ? product + bias : product;
   }
-  return at::linear(input, options_.is_input_major ? weight.t() : weight,
-                    bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt);
+  return linear_product(input, options_.is_input_major ? weight.t() : weight, bias);
 }
 
 void Linear::quantize(const QuantizeOptions& options) {
@@ -114,7 +115,7 @@ at::Tensor Embedding::forward(const at::Tensor& indices) {
 }
 
 at::Tensor Embedding::scores(const at::Tensor& hidden) {
-  return at::linear(hidden, weight);
+  return linear_product(hidden, weight);
 }
 
 LayerNorm::LayerNorm(std::int64_t size, double epsilon) : epsilon_(epsilon) {
