@@ -21,6 +21,11 @@ std::int64_t matrix_product(Inputs inputs) {
   return product_of(inputs[Left].toTensor(), inputs[Left + 1].toTensor());
 }
 
+// (input, weight [outputs, inputs], ...)
+std::int64_t linear(Inputs inputs) {
+  return 2 * inputs[0].toTensor().numel() * inputs[1].toTensor().size(0);
+}
+
 template <std::size_t Matrix>
 std::int64_t vector_product(Inputs inputs) {
   return 2 * inputs[Matrix].toTensor().numel();
@@ -101,6 +106,7 @@ const std::unordered_map<std::string_view, Formula>& formulas() {
       {"aten::_scaled_dot_product_flash_attention_for_cpu_backward", attention<1, 5>},
       {"aten::_scaled_dot_product_efficient_attention_backward", attention<1, 5>},
       {"aten::_scaled_dot_product_cudnn_attention_backward", attention<1, 5>},
+      {"mkldnn::_linear_pointwise", linear},
       {"aten::mkldnn_rnn_layer", recurrent_layer<1>},
       {"aten::mkldnn_rnn_layer_backward", recurrent_layer<2>},
   };

@@ -5,6 +5,7 @@
 
 #include "comm/base/error.h"
 #include "runtime/models/layers.h"
+#include "runtime/models/linear_product.h"
 #include "runtime/models/token_check.h"
 
 namespace deepscale {
@@ -164,7 +165,7 @@ struct BertForMaskedLm::Head : torch::nn::Module {
       : predictions(register_module("predictions", std::make_shared<Predictions>(config))) {}
 
   at::Tensor forward(const at::Tensor& hidden, const at::Tensor& words) {
-    return at::linear(predictions->transform->forward(hidden), words, predictions->bias);
+    return linear_product(predictions->transform->forward(hidden), words, predictions->bias);
   }
 
   std::shared_ptr<Predictions> predictions;

@@ -7,27 +7,28 @@
 #include <cmath>
 
 #include "comm/base/error.h"
+#include "runtime/models/linear_product.h"
 
 namespace deepscale {
 namespace {
 
 // hidden * weight^T. A weight that is an embedding too has two gradients, which autograd adds in place where
-// the first is not a view, as at::linear's is: that saves a third one of a whole vocabulary.
+// the first is not a view, as at::linear's can be: that saves a third one of a whole vocabulary.
 struct TiedScores : torch::autograd::Function<TiedScores> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& hidden,
                             const at::Tensor& weight) {
     context->save_for_backward({hidden, weight});
-    return at::linear(hidden, weight);
+    return linear_product(hidden, weight);
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& gradients) {
     const auto saved = context->get_saved_variables();
     const at::Tensor &hidden = saved[0], &weight = saved[1], &scores = gradients[0];
     at::Tensor of_hidden, of_weight;
-    if (context->needs_input_grad(0)) of_hidden = at::matmul(scores, weight);
+    if (context->needs_input_grad(0)) of_hidden = linear_product(scores, weight.t());
     if (context->needs_input_grad(1)) {
       const at::Tensor rows = scores.reshape({-1, scores.size(-1)});
-      of_weight = at::mm(rows.t(), hidden.reshape({-1, hidden.size(-1)}));
+      of_weight = linear_product(rows.t(), hidden.reshape({-1, hidden.size(-1)}).t());
     }
     return {of_hidden, of_weight};
   }
@@ -51,9 +52,10 @@ struct Linear::Matrix : torch::nn::Module {
 at::Tensor Linear::forward(const at::Tensor& input) {
   const at::Tensor output = base_product(input);
   if (!lora_ || lora_->is_fused) return output;
-  const at::Tensor inner = at::linear(drop(input, lora_->options.dropout, is_training()), lora_->a->weight);
+  const at::Tensor inner =
+      linear_product(drop(input, lora_->options.dropout, is_training()), lora_->a->weight);
   const double scale = lora_->options.alpha / static_cast<double>(lora_->options.rank);
-  return at::add(output, at::linear(inner, lora_->b->weight), scale);
+  return at::add(output, linear_product(inner, lora_->b->weight), scale);
 }
 
 at::Tensor Linear::base_product(const at::Tensor& input) const {
@@ -61,8 +63,7 @@ at::Tensor Linear::base_product(const at::Tensor& input) const {
     const at::Tensor product = quantized_->product(input, options_.is_input_major);
     return bias.defined() ? product + bias : product;
   }
-  return at::linear(input, options_.is_input_major ? weight.t() : weight,
-                    bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt);
+  return linear_product(input, options_.is_input_major ? weight.t() : weight, bias);
 }
 
 void Linear::quantize(const QuantizeOptions& options) {

@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include "comm/base/error.h"
+#include "runtime/models/linear_product.h"
 
 namespace deepscale {
 namespace {
@@ -42,7 +43,7 @@ struct Product : torch::autograd::Function<Product> {
     context->saved_data["is_packed"] = form.is_packed;
     context->saved_data["is_transposed"] = form.is_transposed;
     const at::Tensor matrix = widened(levels, grid, form.is_packed).to(input.scalar_type());
-    return at::linear(input, form.is_transposed ? matrix.t() : matrix);
+    return linear_product(input, form.is_transposed ? matrix.t() : matrix);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
@@ -51,7 +52,7 @@ struct Product : torch::autograd::Function<Product> {
     const at::Tensor matrix =
         widened(saved[0], saved[1], context->saved_data["is_packed"].toBool()).to(gradients[0].scalar_type());
     const bool is_transposed = context->saved_data["is_transposed"].toBool();
-    return {at::matmul(gradients[0], is_transposed ? matrix.t() : matrix), {}, {}, {}};
+    return {linear_product(gradients[0], is_transposed ? matrix : matrix.t()), {}, {}, {}};
   }
 };
 
