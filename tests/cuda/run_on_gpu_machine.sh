@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the project on a machine with a GPU and no network, and runs what needs the GPU there: the tests with the label cuda, the
-# environment report, the table of NCCL with a rank on every GPU, and the CIFAR10 example in fp16 and bf16 on one and two ranks.
+# environment report, the table of NCCL with a rank on every GPU, and the examples cifar10,
+# bert_pretraining and sft on one and two ranks.
 #
 #   pack:  tests/cuda/run_on_gpu_machine.sh pack FOLDER     here: what that machine lacks, as FOLDER/third_party.tar.gz (about 20 MB)
 #   run:   tests/cuda/run_on_gpu_machine.sh run FOLDER      there: python3 with torch, cmake and ninja, g++, and the CUDA toolkit
@@ -10,7 +11,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 
 readonly BUILD=build-gpu
-readonly TARGETS=(deepscale cifar10 nccl_device_test nccl_join_test engine_cuda_test cuda_rank)
+readonly TARGETS=(deepscale cifar10 bert_pretraining sft nccl_device_test nccl_join_test engine_cuda_test cuda_rank)
 failed=()
 
 say() { printf '== %4ds %s\n' "$SECONDS" "$*"; }
@@ -34,6 +35,7 @@ pack() {
     accumulators numeric/{ublas,odeint} units multiprecision histogram log metaparse parameter locale statechart signals2 xpressive proto beast json)
   tar -C "$staging" -czf "$folder/third_party.tar.gz" include googletest
   if [[ -e data/digits/batches.meta.txt ]]; then cp -rL data/digits "$folder"; fi
+  if [[ -e data/model/config.json ]]; then cp -rL data/model "$folder"; fi  # a language model for sft
   rm -rf "$staging"
   du -sh "$folder"
 }
@@ -69,6 +71,31 @@ cifar10() {
   DEEPSCALE_BACKEND=${4:-} timeout -k 5 90 "${launch[@]}" "$BUILD/bin/cifar10" --deepscale --dtype "$2" --stage "$3" --epochs 4 "${data[@]}"
 }
 
+# offloaded RANKS STAGE DEVICE: cifar10 in bf16 with its optimizer's state there
+offloaded() {
+  local config=$BUILD/offload.json
+  printf '{"train_micro_batch_size_per_gpu": 16, "bf16": {"enabled": true}, "optimizer": {"type": "AdamW", "params": {"lr": 1e-3}},
+    "zero_optimization": {"stage": %d, "offload_optimizer": {"device": "%s", "nvme_path": "%s"}}}' "$2" "$3" "$PWD/$BUILD" >"$config"
+  timeout -k 5 90 "$BUILD/bin/deepscale" launch --num_gpus "$1" --oversubscribe "$BUILD/bin/cifar10" --deepscale_config "$config" --epochs 4 \
+    --data_dir "$folder/digits"
+}
+
+# bert_pretraining RANKS STAGE; a second run goes on from the first one's checkpoint.
+bert_pretraining() {
+  local steps
+  for steps in 100 150; do
+    timeout -k 5 90 "$BUILD/bin/deepscale" launch --num_gpus "$1" --oversubscribe "$BUILD/bin/bert_pretraining" --data_path "$BUILD/bert" \
+      --tokenizer_path "$BUILD/bert" --checkpoint_dir "$BUILD/bert_checkpoints_$1_$2" --dtype bf16 --stage "$2" --num_iterations $steps --log_every 50 || return 1
+  done
+}
+
+# sft RANKS STAGE OPTION...: 40 steps
+sft() {
+  timeout -k 5 120 "$BUILD/bin/deepscale" launch --num_gpus "$1" --oversubscribe "$BUILD/bin/sft" --model_name_or_path "$folder/model" \
+    --data_path "$BUILD/instructions.jsonl" --lora_dim 128 --only_optimize_lora --dtype bf16 --zero_stage "$2" --steps_limit 40 --max_seq_len 128 \
+    --learning_rate 1e-3 "${@:3}" | grep -vE 'Latency|Model Parameters'
+}
+
 # The NCCL that torch loads; nothing where it lies on the system's path, or inside torch.
 nccl_library() {
   python3 -c 'import torch; print(next((line.split()[-1] for line in open("/proc/self/maps") if "libnccl" in line), ""))'
@@ -95,6 +122,18 @@ run() {
     step "cifar10, one rank, bf16" cifar10 1 bf16 0
     step "cifar10, two ranks, fp16, stage 2" cifar10 2 fp16 2
     step "cifar10, two ranks, bf16, stage 3" cifar10 2 bf16 3
+    step "cifar10, one rank, optimizer in host memory, stage 2" offloaded 1 2 cpu
+    step "cifar10, two ranks, optimizer in host memory, stage 3" offloaded 2 3 cpu
+    step "cifar10, two ranks, optimizer in files, stage 3" offloaded 2 3 nvme
+  fi
+  step "text and a tokenizer" python3 examples/bert_pretraining/make_data.py "$BUILD/bert"
+  step "bert_pretraining, one rank, stage 1" bert_pretraining 1 1
+  step "bert_pretraining, two ranks, stage 3" bert_pretraining 2 3
+  if [[ -d $folder/model ]]; then
+    step "instructions" python3 examples/sft/make_data.py "$BUILD/instructions.jsonl"
+    step "sft, one rank, stage 2, optimizer in host memory" sft 1 2 --offload
+    step "sft, two ranks, stage 3" sft 2 3
+    step "sft, one rank, int8 base" sft 1 0 --quant_bits 8
   fi
   if ((${#failed[@]})); then
     say "FAILED: ${failed[*]}"
@@ -107,7 +146,7 @@ case ${1:-} in
   pack) pack "${2:?the folder to fill}" ;;
   run) run "${2:?the folder that pack filled}" 2>&1 | tee "${OUT:-/tmp}/log" ;;
   *)
-    sed -n '2,9s/^# \{0,1\}//p' "$0"
+    sed -n '2,10s/^# \{0,1\}//p' "$0"
     exit 2
     ;;
 esac
