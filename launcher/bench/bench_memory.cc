@@ -8,7 +8,7 @@ namespace deepscale {
 namespace {
 
 void copy_on_host(void* to, const void* from, std::size_t bytes) {
-  std::memcpy(to, from, bytes);
+  if (bytes > 0) std::memcpy(to, from, bytes);
 }
 
 }  // namespace

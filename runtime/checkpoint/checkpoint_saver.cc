@@ -36,6 +36,16 @@ fs::path failure_note(const fs::path& file) {
   return note += ".failed";
 }
 
+// As a whole: rank 0 may look at any moment.
+void leave_failure_note(const fs::path& file, const char* why) {
+  const fs::path note = failure_note(file);
+  fs::path working = note;
+  working += ".incomplete";
+  std::ofstream(working) << why;
+  std::error_code ignored;
+  fs::rename(working, note, ignored);
+}
+
 void write_part(const CheckpointPart& part) {
   const fs::path folder = part.directory / part.tag;
   const fs::path file = folder / checkpoint_file_name(part.id, part.rank);
@@ -60,7 +70,7 @@ void write_part(const CheckpointPart& part) {
     flush_folder(folder);
   } catch (const std::exception& error) {
     fs::remove(working, failure);
-    if (part.rank != 0) std::ofstream(failure_note(file)) << error.what();
+    if (part.rank != 0) leave_failure_note(file, error.what());
     throw;
   }
 }

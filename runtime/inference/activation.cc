@@ -15,12 +15,14 @@ inline float fast_exp(float x) {
   constexpr float kWhole = 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded to a whole number
   x = x < -87.0f ? -87.0f : x;
   x = x > 88.0f ? 88.0f : x;
-  const float n = x * 1.44269504f + kWhole - kWhole;
+  const float shifted = x * 1.44269504f + kWhole;
+  const float n = shifted - kWhole;
   const float r = x - n * 0.693359375f + n * 2.12194440e-4f;  // ln 2 in two parts, the first of few bits
   float series = 1.0f / 720.0f;
   for (const float term : {1.0f / 120.0f, 1.0f / 24.0f, 1.0f / 6.0f, 0.5f, 1.0f, 1.0f})
     series = series * r + term;
-  const std::int32_t exponent = static_cast<std::int32_t>(n) + 127;
+  const std::int32_t exponent =
+      std::bit_cast<std::int32_t>(shifted) - std::bit_cast<std::int32_t>(kWhole) + 127;
   return series * std::bit_cast<float>(exponent << 23);
 }
 

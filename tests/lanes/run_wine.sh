@@ -4,6 +4,10 @@
 log=${WINEPREFIX:-${TMPDIR:-/tmp}}/output-$$
 wine "$@" >"$log" 2>&1
 status=$?
+if [ $status -ne 0 ] && grep -q 'Internal error. (1359)' "$log"; then  # Wine 8 under load now and then starts no process; a second try tells
+  wine "$@" >"$log" 2>&1
+  status=$?
+fi
 cat "$log"
 rm -f "$log"
 exit $status

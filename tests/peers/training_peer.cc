@@ -20,6 +20,7 @@ at::Tensor read_tokens(const std::string& file) {
 
 void train(const std::string& folder, const at::Tensor& tokens, const std::string& config) {
   at::set_num_threads(1);
+  at::globalContext().setUserEnabledMkldnn(false);  // products by MKL, as the others' are
   const auto model = deepscale::language_model_from_pretrained(folder, {.dtype = at::kFloat});
   model->train();
   const auto engine = deepscale::initialize(model, config);
