@@ -276,6 +276,8 @@ void DeviceQueue::close() {
 
 void DeviceQueue::leave() {
   const std::lock_guard lock(call_mutex_);
+  kept_back_.clear();  // operations hold their queue
+  untold_.clear();
   if (comm_ == nullptr) return;
   try {
     const cuda::Device::Current current(*options_.device);
