@@ -29,28 +29,7 @@ bool WindowsJob::ask_to_stop(Clock::duration limit) {
 }
 
 void WindowsJob::read_events() {
-  unfinished_ += launcher_.read_output();
-  std::size_t begin = 0;
-  for (std::size_t end = 0; (end = unfinished_.find('\n', begin)) != std::string::npos; begin = end + 1) {
-    const std::string line = unfinished_.substr(begin, end - begin);
-    transcript_ += line + "\n";
-    take(Json::parse(line));
-  }
-  unfinished_.erase(0, begin);
-}
-
-void WindowsJob::take(const Json& event) {
-  const std::string name = event["event"];
-  if (name == "job_started") {
-    generation_ = event["generation"];
-    pids_.clear();
-    ready_.clear();
-    exited_.clear();
-  }
-  if (name == "rank_started") pids_[event["rank"]] = event["pid"];
-  if (name == "rank_exited") exited_.insert(event["rank"].get<int>());
-  if (name == "output" && event["text"] == "ready") ready_.insert(event["rank"].get<int>());
-  last_[name] = event;
+  hear(launcher_.read_output());
 }
 
 bool WindowsJob::wait_for(const std::function<bool()>& condition, Clock::duration limit) {
@@ -67,12 +46,6 @@ std::optional<unsigned> WindowsJob::finish(Clock::duration limit) {
   wait_for([&] { return (code = launcher_.wait({})).has_value(); }, limit);
   read_events();
   return code;
-}
-
-std::optional<std::int64_t> WindowsJob::pid_of(int rank) const {
-  const auto found = pids_.find(rank);
-  if (found == pids_.end() || has_exited(rank)) return std::nullopt;
-  return found->second;
 }
 
 }  // namespace deepscale::testing

@@ -187,7 +187,7 @@ ChaosRun::Target ChaosRun::choose_target(Victim wanted) {
   if (scenario_.moment != Moment::kPrinting) job_.read_events();
   const int rank = dice_.roll(scenario_.ranks);
   const auto pid = job_.pid_of(rank);
-  if (wanted == Victim::kRank && pid) return {Victim::kRank, *pid, rank};
+  if (wanted == Victim::kRank && pid) return {Victim::kRank, static_cast<pid_t>(*pid), rank};
   const auto supervisors = children_of(job_.launcher().pid());
   const bool may_be_supervisor =
       wanted == Victim::kSupervisor || (wanted == Victim::kRank && !scenario_.kills_launcher());
