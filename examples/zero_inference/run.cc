@@ -8,12 +8,13 @@
 #include <thread>
 
 #include "comm/base/error.h"
-#include "comm/base/process_memory.h"
 #include "comm/communicator.h"
+#include "examples/zero_inference/gpu.h"
 #include "examples/zero_inference/profile.h"
 #include "examples/zero_inference/prompts.h"
 #include "runtime/inference/dummy_weights.h"
 #include "runtime/inference/generate.h"
+#include "runtime/inference/host_decoder.h"
 #include "runtime/inference/streamed_source.h"
 
 namespace zero_inference {
@@ -116,6 +117,7 @@ void print_texts(const Prompts& prompts, const Generation& generation, std::size
 }
 
 struct Summary {
+  bool is_on_gpu = false;
   double weights = 0, cache = 0, hidden = 0, peak = 0;
   double prefill = 0, decode = 0;
   double prompt_tokens = 0, decoded = 0;
@@ -124,11 +126,11 @@ struct Summary {
     const auto rate = [](double count, double seconds) { return seconds > 0 ? count / seconds : 0; };
     fmt::print(
         "model size: {:.3f} GB\tcache size: {:.3f} GB\thidden size (p): {:.3f} GB\n"
-        "peak memory: {:.3f} GB\tprefill latency: {:.3f} s\tprefill throughput: {:.3f} token/s\n"
+        "peak {}memory: {:.3f} GB\tprefill latency: {:.3f} s\tprefill throughput: {:.3f} token/s\n"
         "decode latency: {:.3f} s\tdecode throughput: {:.3f} token/s\n"
         "total latency: {:.3f} s\ttotal throughput: {:.3f} token/s\n",
-        weights / kGigabyte, cache / kGigabyte, hidden / kGigabyte, peak / kGigabyte, prefill,
-        rate(prompt_tokens, prefill), decode, rate(decoded, decode), prefill + decode,
+        weights / kGigabyte, cache / kGigabyte, hidden / kGigabyte, is_on_gpu ? "gpu " : "", peak / kGigabyte,
+        prefill, rate(prompt_tokens, prefill), decode, rate(decoded, decode), prefill + decode,
         rate(decoded + static_cast<double>(batch), prefill + decode));
   }
 };
@@ -152,18 +154,23 @@ void run(const Options& options) {
 
   const bool is_fp32 = weights->outer().token_embedding.format == WeightFormat::kFloat32;
   const int threads = thread_count(options, layout, environment);
-  Decoder decoder(weights, make_source(options, weights, folder, threads),
-                  {.threads = threads,
-                   .sequences = std::max<std::int64_t>(count, 1),
-                   .positions = static_cast<std::int64_t>(longest) + options.generated_length - 1,
-                   .cache_dtype = is_fp32 ? DType::kFloat32 : DType::kBFloat16});
+  const DecoderOptions decoder_options{
+      .threads = threads,
+      .sequences = std::max<std::int64_t>(count, 1),
+      .positions = static_cast<std::int64_t>(longest) + options.generated_length - 1,
+      .cache_dtype = is_fp32 ? DType::kFloat32 : DType::kBFloat16};
+  const std::string gpu = choose_gpu(options, layout);
+  auto source = make_source(options, weights, folder, threads);
+  const std::unique_ptr<Decoder> decoder =
+      gpu.empty() ? std::make_unique<HostDecoder>(weights, std::move(source), decoder_options)
+                  : make_gpu_decoder(gpu, options, weights, std::move(source), decoder_options);
 
   Generation generation;
   Profile profile;
   for (int loop = 0; loop < options.loops; ++loop) {
     profile = {};
     ranks.meet();
-    generation = generate(decoder, own,
+    generation = generate(*decoder, own,
                           {.new_tokens = options.generated_length,
                            .samples = options.samples,
                            .temperature = options.temperature,
@@ -171,22 +178,22 @@ void run(const Options& options) {
                            .top_p = options.top_p,
                            .seed = options.seed + static_cast<std::uint64_t>(first),
                            .end_tokens = {},
-                           .after_step = [&] { profile.add(decoder.timings()); }});
+                           .after_step = [&] { profile.add(decoder->timings()); }});
   }
   std::int64_t prompt_tokens = 0;
   for (const auto& prompt : own) prompt_tokens += static_cast<std::int64_t>(prompt.size());
   const double hidden = static_cast<double>(options.batch_size) *
                         static_cast<double>(longest + static_cast<std::size_t>(options.generated_length)) *
                         static_cast<double>(config.hidden_size) * (is_fp32 ? 4 : 2);
-  const Summary summary{
-      .weights = static_cast<double>(weights->bytes()),
-      .cache = ranks.combine(static_cast<double>(decoder.cache().shape().bytes()), ReduceOp::kSum),
-      .hidden = hidden,
-      .peak = ranks.combine(static_cast<double>(peak_resident_bytes()), ReduceOp::kMax),
-      .prefill = ranks.combine(generation.prefill.count(), ReduceOp::kMax),
-      .decode = ranks.combine(generation.decode.count(), ReduceOp::kMax),
-      .prompt_tokens = ranks.combine(static_cast<double>(prompt_tokens), ReduceOp::kSum),
-      .decoded = ranks.combine(static_cast<double>(generation.decoded), ReduceOp::kSum)};
+  const Summary summary{.is_on_gpu = !gpu.empty(),
+                        .weights = static_cast<double>(weights->bytes()),
+                        .cache = ranks.combine(static_cast<double>(decoder->cache_bytes()), ReduceOp::kSum),
+                        .hidden = hidden,
+                        .peak = ranks.combine(static_cast<double>(decoder->peak_bytes()), ReduceOp::kMax),
+                        .prefill = ranks.combine(generation.prefill.count(), ReduceOp::kMax),
+                        .decode = ranks.combine(generation.decode.count(), ReduceOp::kMax),
+                        .prompt_tokens = ranks.combine(static_cast<double>(prompt_tokens), ReduceOp::kSum),
+                        .decoded = ranks.combine(static_cast<double>(generation.decoded), ReduceOp::kSum)};
   if (layout.rank == 0) {
     print_texts(prompts, generation, static_cast<std::size_t>(first));
     summary.print(options.batch_size);

@@ -85,6 +85,8 @@ TEST(ZeroInference, MistakesAreOneSentence) {
   EXPECT_THAT(refusal(model("llama") + " --prompt-len 60 --gen-len 10"), HasSubstr("positions"));
   EXPECT_THAT(refusal(model("llama") + " --prompt hello"), HasSubstr("tokenizer.json"));
   EXPECT_THAT(refusal(model("llama") + kSmall + "--quant-bits 8"), HasSubstr("group size"));
+  EXPECT_THAT(refusal(model("llama") + kSmall + "--device cuda"), HasSubstr("leave the option out"))
+      << "no GPU is here";
 }
 
 }  // namespace
