@@ -194,10 +194,15 @@ void run(const Options& options) {
                         .decode = ranks.combine(generation.decode.count(), ReduceOp::kMax),
                         .prompt_tokens = ranks.combine(static_cast<double>(prompt_tokens), ReduceOp::kSum),
                         .decoded = ranks.combine(static_cast<double>(generation.decoded), ReduceOp::kSum)};
+  std::string bound;
+  if (options.profiles) {
+    ranks.meet();
+    bound = profile.compare(decoder->read_layers());
+  }
   if (layout.rank == 0) {
     print_texts(prompts, generation, static_cast<std::size_t>(first));
     summary.print(options.batch_size);
-    if (options.profiles) fmt::print("{}", profile.table());
+    if (options.profiles) fmt::print("{}{}", profile.table(), bound);
     if (!options.trace.empty()) profile.write_trace(options.trace, layout.rank);
   }
 }

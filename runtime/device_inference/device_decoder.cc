@@ -31,6 +31,7 @@ class DeviceDecoder final : public Decoder {
   std::int64_t resident_weight_bytes() const override;
   std::int64_t peak_bytes() const override { return peak_device_bytes(streams_.device); }
   std::span<const LayerTiming> timings() const override { return timings_; }
+  LayerReading read_layers() override { return layers_.read(); }
 
  private:
   // Vectors of a layer, on the device.

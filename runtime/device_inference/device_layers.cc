@@ -2,6 +2,7 @@
 
 #include <c10/core/InferenceMode.h>
 #include <c10/core/StreamGuard.h>
+#include <torch/torch.h>
 
 #include <utility>
 
@@ -102,6 +103,27 @@ void DeviceLayers::set_free(Slot& slot) const {
   if (!streams_.compute) return;
   if (!slot.free) slot.free.emplace(streams_.device.type());
   slot.free->record(*streams_.compute);
+}
+
+LayerReading DeviceLayers::read() {
+  const c10::InferenceMode inference;
+  LayerReading reading;
+  for (int round = 0; round < 2; ++round) {  // the first warms up
+    const auto start = std::chrono::steady_clock::now();
+    reading.bytes = 0;
+    at::Tensor mixed = at::zeros({}, at::TensorOptions(at::kFloat).device(streams_.device));
+    for (std::int64_t layer = 0; layer < options_.layers; ++layer) {
+      for (const DeviceMatrix& matrix : acquire(layer)) {
+        reading.bytes += matrix.bytes();
+        if (!options_.keeps_on_host && matrix.elements.defined())
+          mixed += matrix.elements.sum().to(at::kFloat);
+      }
+      finish(layer);
+    }
+    if (streams_.compute) mixed.item<float>();  // until all has been done
+    reading.time = std::chrono::steady_clock::now() - start;
+  }
+  return reading;
 }
 
 std::int64_t DeviceLayers::bytes() const {

@@ -37,6 +37,8 @@ class DeviceLayers {
   void finish(std::int64_t layer);
 
   std::int64_t bytes() const;  // on the device
+  // As Decoder::read_layers().
+  LayerReading read();
   // Of the step that has ended, whose layers were all finished. Empty unless timed.
   std::span<const LayerTiming> timings();
 

@@ -40,6 +40,11 @@ struct LayerTiming {
   LayerSource::Transfer transfer;
 };
 
+struct LayerReading {
+  std::int64_t bytes = 0;
+  std::chrono::duration<double> time{0};
+};
+
 class Decoder {
  public:
   virtual ~Decoder() = default;
@@ -56,6 +61,9 @@ class Decoder {
   virtual std::int64_t cache_bytes() const = 0;
   virtual std::int64_t resident_weight_bytes() const = 0;
   virtual std::int64_t peak_bytes() const = 0;  // of the memory in which it computes, so far
+  // Reads the matrices of all layers from where they are (memory, files, the other side of a bus), as a step
+  // does, and does nothing else: the bound of a step. Between steps only.
+  virtual LayerReading read_layers() = 0;
   virtual std::span<const LayerTiming> timings() const = 0;
 };
 

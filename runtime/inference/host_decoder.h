@@ -33,12 +33,14 @@ class HostDecoder final : public Decoder {
   std::int64_t cache_bytes() const override { return cache_.shape().bytes(); }
   std::int64_t resident_weight_bytes() const override;
   std::int64_t peak_bytes() const override;
+  LayerReading read_layers() override;
   std::span<const LayerTiming> timings() const override { return timings_; }
 
  private:
   struct Activations;
 
   void embed();
+  void read(std::span<const std::byte> memory);
   void run_layer(std::int64_t layer, const LayerMatrices& matrices);
   void attend(std::int64_t layer);
   void attend_head(std::int64_t layer, std::int64_t token, std::int64_t head, std::vector<float>& scores);

@@ -23,10 +23,8 @@ StreamedLayers write_quantized_layers(const ModelWeights& weights, int bits, std
       const QuantizedMatrix quantized(places[i].matrix, bits, group_size, threads);
       const WeightMatrix& view = quantized.view();
       matrices[i].shape = view;
-      const std::int64_t scales =
-          view.rows * view.columns / view.group_size * static_cast<std::int64_t>(sizeof(GroupScale));
-      matrices[i].scales = append(view.scales, scales);
-      matrices[i].data = append(view.data, view.rows * row_bytes(view.format, view.columns));
+      matrices[i].scales = append(view.scales, scale_bytes(view));
+      matrices[i].data = append(view.data, element_bytes(view));
     }
   }
   file.finish();

@@ -48,4 +48,13 @@ constexpr std::int64_t row_bytes(WeightFormat format, std::int64_t columns) {
   return 0;
 }
 
+constexpr std::int64_t scale_bytes(const WeightMatrix& matrix) {
+  if (matrix.scales == nullptr) return 0;
+  return matrix.rows * (matrix.columns / matrix.group_size) * static_cast<std::int64_t>(sizeof(GroupScale));
+}
+
+constexpr std::int64_t element_bytes(const WeightMatrix& matrix) {
+  return matrix.rows * row_bytes(matrix.format, matrix.columns);
+}
+
 }  // namespace deepscale

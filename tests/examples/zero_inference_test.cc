@@ -50,9 +50,10 @@ TEST(ZeroInference, RanksSplitThePromptsAndTheFirstTellsTheSameTexts) {
 
 TEST(ZeroInference, TellsTheSummaryOfRunModel) {
   const Outcome outcome = generate(model("llama") + kSmall + "--profile");
-  for (const char* part : {"model size: ", "cache size: ", "hidden size (p): ", "peak memory: ",
-                           "prefill latency: ", "prefill throughput: ", "decode latency: ",
-                           "decode throughput: ", "total latency: ", "total throughput: ", "compute ms"})
+  for (const char* part :
+       {"model size: ", "cache size: ", "hidden size (p): ", "peak memory: ", "prefill latency: ",
+        "prefill throughput: ", "decode latency: ", "decode throughput: ", "total latency: ",
+        "total throughput: ", "compute ms", "GB/s of reading them only"})
     EXPECT_THAT(outcome.output, HasSubstr(part));
 }
 

@@ -85,6 +85,25 @@ TEST_F(DummyModelTest, QuantisedLayersAreTheSameInMemoryAndStreamed) {
   }
 }
 
+TEST_F(DummyModelTest, LayersAreReadWholeAndStepsGoOnAfterIt) {
+  const std::int64_t bytes = 2 * 3 * (64 * 64 * 2 + 32 * 64 * 2 + 3 * 128 * 64);
+  for (const bool is_streamed : {false, true}) {
+    HostDecoder decoder(
+        weights_,
+        is_streamed ? make_streamed_source(layers_in_files(*weights_)) : make_mapped_source(weights_),
+        {.positions = 8});
+    const DecoderToken tokens[] = {{0, 5}, {0, 17}, {0, 80}};
+    const auto before = decoder.step(tokens);
+    const std::vector<float> wanted(before.begin(), before.end());
+    const LayerReading reading = decoder.read_layers();
+    EXPECT_EQ(reading.bytes, bytes);
+    EXPECT_GT(reading.time.count(), 0);
+    decoder.reset();
+    const auto after = decoder.step(tokens);
+    EXPECT_EQ(wanted, std::vector<float>(after.begin(), after.end()));
+  }
+}
+
 TEST_F(DummyModelTest, ABf16CacheIsWithinItsRounding) {
   HostDecoder exact(weights_, make_mapped_source(weights_), {.positions = 8});
   HostDecoder rounded(weights_, make_mapped_source(weights_),

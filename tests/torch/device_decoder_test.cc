@@ -186,6 +186,18 @@ TEST_F(DeviceDummyModelTest, QuantisedLayersStayPackedOnTheDevice) {
   EXPECT_EQ((whole - outer) * 5, (packed - outer) * 16) << "4 bits and a pair of floats for 64, of 16 each";
 }
 
+TEST_F(DeviceDummyModelTest, LayersAreReadWholeAndStepsGoOnAfterIt) {
+  const std::int64_t bytes = 2 * 3 * (64 * 64 * 2 + 32 * 64 * 2 + 3 * 128 * 64);
+  for (const Placement& placement : kPlacements) {
+    const auto decoder =
+        make_device_decoder(weights_, make_source(placement, weights_), options_of(placement, 1, 8));
+    const auto wanted = logits_of(*decoder);
+    EXPECT_EQ(decoder->read_layers().bytes, bytes);
+    decoder->reset();
+    EXPECT_EQ(logits_of(*decoder), wanted);
+  }
+}
+
 TEST_F(DeviceDummyModelTest, GenerationOfUnevenPromptsEqualsEachAlone) {
   const auto decoder =
       make_device_decoder(weights_, make_mapped_source(weights_), options_of(kPlacements[1], 3, 16));
