@@ -101,10 +101,17 @@ void quantize_row(const WeightMatrix& source, std::int64_t index, const Quantiza
 
 }  // namespace
 
-QuantizedMatrix::QuantizedMatrix(const WeightMatrix& source, int bits, std::int64_t group_size, int threads) {
+WeightMatrix quantized_shape(const WeightMatrix& source, int bits, std::int64_t group_size) {
   check(source, bits, group_size);
-  const WeightFormat format = bits == 8 ? WeightFormat::kInt8 : WeightFormat::kInt4;
-  const std::int64_t bytes = row_bytes(format, source.columns), groups = source.columns / group_size;
+  return {.format = bits == 8 ? WeightFormat::kInt8 : WeightFormat::kInt4,
+          .rows = source.rows,
+          .columns = source.columns,
+          .group_size = group_size};
+}
+
+QuantizedMatrix::QuantizedMatrix(const WeightMatrix& source, int bits, std::int64_t group_size, int threads)
+    : view_(quantized_shape(source, bits, group_size)) {
+  const std::int64_t bytes = row_bytes(view_.format, source.columns), groups = source.columns / group_size;
   data_.resize(static_cast<std::size_t>(source.rows * bytes));
   scales_.resize(static_cast<std::size_t>(source.rows * groups));
   constexpr std::int64_t kRowsAtOnce = 16;
@@ -113,7 +120,8 @@ QuantizedMatrix::QuantizedMatrix(const WeightMatrix& source, int bits, std::int6
       quantize_row(source, row, {bits, group_size}, scales_.data() + row * groups,
                    reinterpret_cast<std::uint8_t*>(data_.data()) + row * bytes);
   });
-  view_ = {format, source.rows, source.columns, data_.data(), scales_.data(), group_size};
+  view_.data = data_.data();
+  view_.scales = scales_.data();
 }
 
 std::int64_t QuantizedMatrix::bytes() const {

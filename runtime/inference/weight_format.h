@@ -49,7 +49,7 @@ constexpr std::int64_t row_bytes(WeightFormat format, std::int64_t columns) {
 }
 
 constexpr std::int64_t scale_bytes(const WeightMatrix& matrix) {
-  if (matrix.scales == nullptr) return 0;
+  if (matrix.group_size == 0) return 0;
   return matrix.rows * (matrix.columns / matrix.group_size) * static_cast<std::int64_t>(sizeof(GroupScale));
 }
 

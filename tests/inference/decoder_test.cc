@@ -11,6 +11,7 @@
 #include "runtime/inference/generate.h"
 #include "runtime/inference/streamed_source.h"
 #include "tests/inference/decoder_models.h"
+#include "tests/refusal.h"
 #include "tests/temporary_folder.h"
 
 namespace deepscale {
@@ -75,6 +76,8 @@ TEST_F(DummyModelTest, QuantisedLayersAreTheSameInMemoryAndStreamed) {
         logits(make_streamed_source(write_quantized_layers(*weights_, bits, 32, folder_.path() / "layers"),
                                     {.buffers = 3, .readers = 2}));
     EXPECT_EQ(in_memory, streamed);
+    const auto path = folder_.path() / "layers";
+    EXPECT_EQ(in_memory, logits(make_mapped_source(quantized_layers_in(*weights_, bits, 32, path))));
     double difference = 0, magnitude = 0;
     for (std::size_t i = 0; i < exact.size(); ++i) {
       difference += std::abs(in_memory[i] - exact[i]);
@@ -177,6 +180,7 @@ TEST_F(DummyModelTest, AFileThatIsCutShortWhileItIsStreamedIsNamed) {
   StreamedLayers layers = write_quantized_layers(*weights_, 8, 32, folder_.path() / "layers");
   std::filesystem::resize_file(folder_.path() / "layers",
                                std::filesystem::file_size(folder_.path() / "layers") / 2);
+  EXPECT_EQ(testing::refusal_of([&] { make_mapped_source(layers); }).code, ErrorCode::kProtocol);
   HostDecoder decoder(weights_, make_streamed_source(std::move(layers)), {.positions = 4});
   const DecoderToken token[] = {{0, 1}};
   try {
