@@ -23,10 +23,10 @@ StreamedLayers write_quantized_layers(const ModelWeights& weights, int bits, std
       const QuantizedMatrix quantized(places[i].matrix, bits, group_size, threads);
       const WeightMatrix& view = quantized.view();
       matrices[i].shape = view;
-      const std::int64_t scales =
-          view.rows * view.columns / view.group_size * static_cast<std::int64_t>(sizeof(GroupScale));
+      const std::int64_t scales = bands_of(view.rows) * (view.columns / view.group_size) *
+                                  static_cast<std::int64_t>(sizeof(BandScales));
       matrices[i].scales = append(view.scales, scales);
-      matrices[i].data = append(view.data, view.rows * row_bytes(view.format, view.columns));
+      matrices[i].data = append(view.data, matrix_bytes(view));
     }
   }
   file.finish();

@@ -121,7 +121,7 @@ class StreamedSource : public LayerSource {
       const StreamedMatrix& matrix = layers_.layers[buffer.layer][i];
       buffer.matrices[i] = matrix.shape;
       buffer.matrices[i].data = queue(buffer, matrix.data, place);
-      buffer.matrices[i].scales = reinterpret_cast<const GroupScale*>(queue(buffer, matrix.scales, place));
+      buffer.matrices[i].scales = reinterpret_cast<const BandScales*>(queue(buffer, matrix.scales, place));
     }
   }
 
