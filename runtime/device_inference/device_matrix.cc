@@ -16,7 +16,7 @@ std::int64_t DeviceMatrix::bytes() const {
 }
 
 DeviceMatrix DeviceMatrix::empty_like(c10::Device device, bool is_pinned) const {
-  DeviceMatrix result{.format = format};
+  DeviceMatrix result{.format = format, .rows = rows};
   const auto make = [&](const at::Tensor& like) {
     return like.defined() ? at::empty(like.sizes(), like.options().device(device).pinned_memory(is_pinned))
                           : at::Tensor();
@@ -34,14 +34,15 @@ void DeviceMatrix::copy_from(const DeviceMatrix& source) {
 // Layouts as of weight_format.h.
 at::Tensor DeviceMatrix::dense(at::ScalarType dtype) const {
   if (!scales.defined()) return elements.to(dtype);
-  const std::int64_t rows = elements.size(0);
   at::Tensor levels = elements;
-  if (format == WeightFormat::kInt4) {
-    const at::Tensor packed = elements.view({rows, -1, 1, 16});
-    levels = at::cat({packed.bitwise_and(15), packed.bitwise_right_shift(4)}, 2);
-  }
-  const at::Tensor grouped = levels.reshape({rows, scales.size(1), -1}).to(at::kFloat);
-  return grouped.mul_(scales.narrow(2, 0, 1)).add_(scales.narrow(2, 1, 1)).view({rows, -1}).to(dtype);
+  if (format == WeightFormat::kInt4)
+    levels = at::cat({levels.bitwise_and(15), levels.bitwise_right_shift(4)}, 3);
+  const std::int64_t groups = scales.size(1), filled_rows = scales.size(0) * kBandRows;
+  const at::Tensor grouped = levels.permute({0, 2, 1, 3}).reshape({filled_rows, groups, -1}).to(at::kFloat);
+  const auto of_rows = [&](std::int64_t which) {
+    return scales.select(2, which).transpose(1, 2).reshape({filled_rows, groups, 1});
+  };
+  return grouped.mul_(of_rows(0)).add_(of_rows(1)).view({filled_rows, -1}).narrow(0, 0, rows).to(dtype);
 }
 
 at::ScalarType scalar_type(WeightFormat format) {
@@ -60,16 +61,18 @@ at::ScalarType scalar_type(WeightFormat format) {
 }
 
 DeviceMatrix view_of(const WeightMatrix& matrix) {
-  DeviceMatrix view{.format = matrix.format};
+  DeviceMatrix view{.format = matrix.format, .rows = matrix.rows};
   if (matrix.rows == 0) return view;
   auto* elements = const_cast<std::byte*>(matrix.data);  // from_blob has no other form; nobody writes there
   if (matrix.scales == nullptr) {
     view.elements = at::from_blob(elements, {matrix.rows, matrix.columns}, scalar_type(matrix.format));
     return view;
   }
-  view.elements = at::from_blob(elements, {matrix.rows, row_bytes(matrix.format, matrix.columns)}, at::kByte);
-  view.scales = at::from_blob(const_cast<GroupScale*>(matrix.scales),
-                              {matrix.rows, matrix.columns / matrix.group_size, 2}, at::kFloat);
+  const std::int64_t bands = bands_of(matrix.rows);
+  const std::int64_t words = matrix.columns / word_columns(matrix.format);
+  view.elements = at::from_blob(elements, {bands, words, kBandRows, 4}, at::kByte);
+  view.scales = at::from_blob(const_cast<BandScales*>(matrix.scales),
+                              {bands, matrix.columns / matrix.group_size, 2, kBandRows}, at::kFloat);
   return view;
 }
 

@@ -12,8 +12,11 @@ namespace deepscale {
 
 struct DeviceMatrix {
   WeightFormat format = WeightFormat::kFloat32;
-  at::Tensor elements;  // [rows, columns], or [rows, bytes of a row] where quantised; undefined: no matrix
-  at::Tensor scales;    // fp32 [rows, groups, 2], scale and minimum; undefined unless quantised
+  std::int64_t rows = 0;
+  // [rows, columns]; quantised: bytes, [bands, words of a row, rows of a band, 4]. Undefined: no matrix.
+  at::Tensor elements;
+  at::Tensor
+      scales;  // fp32 [bands, groups, 2, rows of a band], scale and minimum; undefined unless quantised
 
   std::int64_t bytes() const;
   // Of the same shape, with memory of its own.

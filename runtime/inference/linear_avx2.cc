@@ -10,6 +10,7 @@ namespace {
 
 struct Avx2 {
   using Vector = __m256;
+  using Words = __m256i;
   static constexpr int kWidth = 8;
   static constexpr int kMostCount = 4;
   static constexpr int kTileRows = 2;
@@ -21,18 +22,18 @@ struct Avx2 {
   static __m128i load_16_bytes(const void* data) {
     return _mm_loadu_si128(static_cast<const __m128i*>(data));
   }
-  static __m128i load_8_bytes(const void* data) { return _mm_loadl_epi64(static_cast<const __m128i*>(data)); }
   static Vector load_bf16(const std::uint16_t* data) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_16_bytes(data)), 16));
   }
   static Vector load_fp16(const std::uint16_t* data) { return _mm256_cvtph_ps(load_16_bytes(data)); }
-  static Vector from_u8(__m128i bytes) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)); }
-  static Vector load_u8(const std::uint8_t* data) { return from_u8(load_8_bytes(data)); }
-  static Vector load_low_u4(const std::uint8_t* data) {
-    return from_u8(_mm_and_si128(load_8_bytes(data), _mm_set1_epi8(15)));
+  static Words load_words(const std::uint8_t* data) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(data));
   }
-  static Vector load_high_u4(const std::uint8_t* data) {
-    return from_u8(_mm_and_si128(_mm_srli_epi16(load_8_bytes(data), 4), _mm_set1_epi8(15)));
+  static Words low_halves(Words words) { return _mm256_and_si256(words, _mm256_set1_epi8(15)); }
+  static Words high_halves(Words words) { return low_halves(_mm256_srli_epi16(words, 4)); }
+  template <int kByte>
+  static Vector byte_of(Words words) {
+    return _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(words, 8 * kByte), _mm256_set1_epi32(255)));
   }
   static Vector multiply_add(Vector left, Vector right, Vector sum) {
     return _mm256_fmadd_ps(left, right, sum);
@@ -51,7 +52,8 @@ struct Avx2 {
 }  // namespace
 
 const LinearLoops* avx2_linear_loops() {
-  static constexpr LinearLoops kLoops{Linear<Avx2>::multiply, Linear<Avx2>::widen_row};
+  static constexpr LinearLoops kLoops{Linear<Avx2>::multiply, Linear<Avx2>::widen_row,
+                                      QuantizedLinear<FloatArithmetic<Avx2>>::kLoops};
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &kLoops : nullptr;
 }
 

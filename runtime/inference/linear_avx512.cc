@@ -10,6 +10,7 @@ namespace {
 
 struct Avx512 {
   using Vector = __m512;
+  using Words = __m512i;
   static constexpr int kWidth = 16;
   static constexpr int kMostCount = 8;
   static constexpr int kTileRows = 2;
@@ -21,20 +22,16 @@ struct Avx512 {
     return _mm256_loadu_si256(static_cast<const __m256i*>(data));
   }
   static void prefetch(const void* data) { _mm_prefetch(reinterpret_cast<const char*>(data), _MM_HINT_T0); }
-  static __m128i load_16_bytes(const void* data) {
-    return _mm_loadu_si128(static_cast<const __m128i*>(data));
-  }
   static Vector load_bf16(const std::uint16_t* data) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load_32_bytes(data)), 16));
   }
   static Vector load_fp16(const std::uint16_t* data) { return _mm512_cvtph_ps(load_32_bytes(data)); }
-  static Vector from_u8(__m128i bytes) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)); }
-  static Vector load_u8(const std::uint8_t* data) { return from_u8(load_16_bytes(data)); }
-  static Vector load_low_u4(const std::uint8_t* data) {
-    return from_u8(_mm_and_si128(load_16_bytes(data), _mm_set1_epi8(15)));
-  }
-  static Vector load_high_u4(const std::uint8_t* data) {
-    return from_u8(_mm_and_si128(_mm_srli_epi16(load_16_bytes(data), 4), _mm_set1_epi8(15)));
+  static Words load_words(const std::uint8_t* data) { return _mm512_loadu_si512(data); }
+  static Words low_halves(Words words) { return _mm512_and_si512(words, _mm512_set1_epi8(15)); }
+  static Words high_halves(Words words) { return low_halves(_mm512_srli_epi16(words, 4)); }
+  template <int kByte>
+  static Vector byte_of(Words words) {
+    return _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(words, 8 * kByte), _mm512_set1_epi32(255)));
   }
   static Vector multiply_add(Vector left, Vector right, Vector sum) {
     return _mm512_fmadd_ps(left, right, sum);
@@ -68,7 +65,8 @@ struct Avx512 {
 }  // namespace
 
 const LinearLoops* avx512_linear_loops() {
-  static constexpr LinearLoops kLoops{Linear<Avx512>::multiply, Linear<Avx512>::widen_row};
+  static constexpr LinearLoops kLoops{Linear<Avx512>::multiply, Linear<Avx512>::widen_row,
+                                      QuantizedLinear<FloatArithmetic<Avx512>>::kLoops};
   const bool supported = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                          __builtin_cpu_supports("avx512vl");
   return supported ? &kLoops : nullptr;

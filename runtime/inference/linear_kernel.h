@@ -5,6 +5,10 @@
 // dequantised, in registers on their way to the product, and no copy in another format is ever made.
 // Activations and sums are fp32. Compiled for AVX-512, AVX2 and the portable processor, and chosen at run
 // time; the sets differ in the order of sums, so in rounding.
+//
+// Quantised weights are multiplied by AVX-512's integer dot products (VNNI) where the processor has them: an
+// activation is then a whole number of 15 bits, relative to the largest of its row in up to 256 columns of a
+// group.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +18,8 @@
 namespace deepscale {
 
 // output[m * output_stride + n] = sum over k of input[m * weights.columns + k] * weights[n, k], for the rows
-// n in [row_begin, row_end) of the weights and m in [0, count).
+// n in [row_begin, row_end) of the weights and m in [0, count). Quantised, row_begin is the first row of a
+// band, and row_end the end of one or the last row's.
 struct LinearProduct {
   const float* input = nullptr;  // [count, weights.columns], contiguous
   std::int64_t count = 0;
@@ -27,7 +32,7 @@ struct LinearProduct {
 
 // Instruction sets with loops of their own; kBest is the best that this processor has. One that it lacks is
 // replaced by kPortable.
-enum class LinearSet : std::uint8_t { kPortable, kAvx2, kAvx512, kBest };
+enum class LinearSet : std::uint8_t { kPortable, kAvx2, kAvx512, kVnni, kBest };
 
 // Single-threaded; several threads may work on disjoint rows of one product. No checks: shapes are the
 // caller's.

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "runtime/inference/linear_kernel.h"
+#include "runtime/inference/quantized_loops.h"
 
 namespace deepscale {
 
@@ -22,14 +23,16 @@ using Pick = typename Picked<kFirst, First, Second>::Type;
 
 // The functions of one instruction set.
 struct LinearLoops {
-  void (*multiply)(const LinearProduct& product);
+  void (*multiply)(const LinearProduct& product);  // of weights that are not quantised
   void (*widen_row)(const WeightMatrix& weights, std::int64_t row, float* output);
+  QuantizedLoops quantized;
 };
 
 const LinearLoops& portable_linear_loops();
 // Null where this build has no loops for the set.
 const LinearLoops* avx2_linear_loops();
 const LinearLoops* avx512_linear_loops();
+const QuantizedLoops* vnni_quantized_loops();
 
 template <typename Set>
 struct Linear {
@@ -37,20 +40,9 @@ struct Linear {
   static constexpr int kUnit = 32;  // elements are taken 32 at a time
   static constexpr int kVectors = kUnit / Set::kWidth;
 
-  struct Row {
-    const std::byte* data = nullptr;
-    const GroupScale* scales = nullptr;
-  };
-
-  static Row row_of(const WeightMatrix& weights, std::int64_t index) {
-    Row row{weights.data + index * row_bytes(weights.format, weights.columns)};
-    if (weights.scales != nullptr)
-      row.scales = weights.scales + index * (weights.columns / weights.group_size);
-    return row;
+  static const std::byte* row_of(const WeightMatrix& weights, std::int64_t index) {
+    return weights.data + index * row_bytes(weights.format, weights.columns);
   }
-
-  template <WeightFormat kFormat>
-  static constexpr bool kIsQuantized = kFormat == WeightFormat::kInt8 || kFormat == WeightFormat::kInt4;
 
   template <WeightFormat kFormat>
   using Stored = Pick<kFormat == WeightFormat::kFloat32, float, std::uint16_t>;
@@ -65,61 +57,37 @@ struct Linear {
   };
 
   template <WeightFormat kFormat>
-  static Row padded_row(const Row& row, std::int64_t column, std::int64_t count,
-                        Padded<Stored<kFormat>>& padded) {
-    padded.assign(reinterpret_cast<const Stored<kFormat>*>(row.data) + column, count);
-    return Row{reinterpret_cast<const std::byte*>(padded.values)};
+  static const std::byte* padded_row(const std::byte* row, std::int64_t column, std::int64_t count,
+                                     Padded<Stored<kFormat>>& padded) {
+    padded.assign(reinterpret_cast<const Stored<kFormat>*>(row) + column, count);
+    return reinterpret_cast<const std::byte*>(padded.values);
   }
-
-  struct Group {
-    Vector scale;
-    Vector minimum;
-  };
 
   // Vector `i` of the unit that begins at `column`, widened.
   template <WeightFormat kFormat>
-  static inline Vector widen(const Row& row, std::int64_t column, int i, const Group& group) {
-    const std::int64_t at = column + i * Set::kWidth;
+  static inline Vector widen(const std::byte* row, std::int64_t column, int i) {
+    const auto* at = reinterpret_cast<const Stored<kFormat>*>(row) + column + i * Set::kWidth;
     if constexpr (kFormat == WeightFormat::kFloat32) {
-      return Set::load(reinterpret_cast<const float*>(row.data) + at);
+      return Set::load(at);
     } else if constexpr (kFormat == WeightFormat::kBFloat16) {
-      return Set::load_bf16(reinterpret_cast<const std::uint16_t*>(row.data) + at);
-    } else if constexpr (kFormat == WeightFormat::kFloat16) {
-      return Set::load_fp16(reinterpret_cast<const std::uint16_t*>(row.data) + at);
+      return Set::load_bf16(at);
     } else {
-      const auto* data = reinterpret_cast<const std::uint8_t*>(row.data);
-      if constexpr (kFormat == WeightFormat::kInt8)
-        return Set::multiply_add(Set::load_u8(data + at), group.scale, group.minimum);
-      const std::uint8_t* pairs = data + column / 2 + i % (kVectors / 2) * Set::kWidth;
-      return Set::multiply_add(i < kVectors / 2 ? Set::load_low_u4(pairs) : Set::load_high_u4(pairs),
-                               group.scale, group.minimum);
+      return Set::load_fp16(at);
     }
-  }
-
-  template <WeightFormat kFormat>
-  static inline Group group_of(const Row& row, std::int64_t index) {
-    if constexpr (kIsQuantized<kFormat>)
-      return {Set::broadcast(row.scales[index].scale), Set::broadcast(row.scales[index].minimum)};
-    return {Set::broadcast(0.0f), Set::broadcast(0.0f)};
   }
 
   template <WeightFormat kFormat>
   static void widen_whole_row(const WeightMatrix& weights, std::int64_t index, float* output) {
-    const Row row = row_of(weights, index);
+    const std::byte* row = row_of(weights, index);
     std::int64_t column = 0;
-    for (; column + kUnit <= weights.columns; column += kUnit) {
-      const Group group = group_of<kFormat>(row, kIsQuantized<kFormat> ? column / weights.group_size : 0);
+    for (; column + kUnit <= weights.columns; column += kUnit)
       for (int i = 0; i < kVectors; ++i)
-        Set::store(output + column + i * Set::kWidth, widen<kFormat>(row, column, i, group));
-    }
-    if constexpr (!kIsQuantized<kFormat>) {
-      Padded<Stored<kFormat>> padded;
-      const Row end = padded_row<kFormat>(row, column, weights.columns - column, padded);
-      float rest[kUnit];
-      for (int i = 0; i < kVectors; ++i)
-        Set::store(rest + i * Set::kWidth, widen<kFormat>(end, 0, i, group_of<kFormat>(end, 0)));
-      for (int i = 0; column < weights.columns; ++i, ++column) output[column] = rest[i];
-    }
+        Set::store(output + column + i * Set::kWidth, widen<kFormat>(row, column, i));
+    Padded<Stored<kFormat>> padded;
+    const std::byte* end = padded_row<kFormat>(row, column, weights.columns - column, padded);
+    float rest[kUnit];
+    for (int i = 0; i < kVectors; ++i) Set::store(rest + i * Set::kWidth, widen<kFormat>(end, 0, i));
+    for (int i = 0; column < weights.columns; ++i, ++column) output[column] = rest[i];
   }
 
   // What one thread has in its caches, besides the weights that pass by.
@@ -161,8 +129,7 @@ struct Linear {
   // widened once for all activations.
   template <WeightFormat kFormat, int kRows, int kCount>
   struct Tile {
-    Row rows[kRows];
-    Group groups[kRows];
+    const std::byte* rows[kRows];
     Vector sums[kRows][kCount];
 
     Tile(const WeightMatrix& weights, std::int64_t first_row) {
@@ -172,14 +139,10 @@ struct Linear {
       }
     }
 
-    void set_group(std::int64_t index) {
-      for (int r = 0; r < kRows; ++r) groups[r] = group_of<kFormat>(rows[r], index);
-    }
-
-    void add_unit(const Row* from, std::int64_t column, const float* packed) {
+    void add_unit(const std::byte* const* from, std::int64_t column, const float* packed) {
       for (int i = 0; i < kVectors; ++i) {
         Vector widened[kRows];
-        for (int r = 0; r < kRows; ++r) widened[r] = widen<kFormat>(from[r], column, i, groups[r]);
+        for (int r = 0; r < kRows; ++r) widened[r] = widen<kFormat>(from[r], column, i);
         for (int m = 0; m < kCount; ++m) {
           const Vector x = Set::load(packed + (i * kCount + m) * Set::kWidth);
           for (int r = 0; r < kRows; ++r) sums[r][m] = Set::multiply_add(widened[r], x, sums[r][m]);
@@ -188,12 +151,10 @@ struct Linear {
     }
 
     void add_rest(std::int64_t column, std::int64_t count, const float* packed) {
-      if constexpr (!kIsQuantized<kFormat>) {
-        Padded<Stored<kFormat>> padded[kRows];
-        Row ends[kRows];
-        for (int r = 0; r < kRows; ++r) ends[r] = padded_row<kFormat>(rows[r], column, count, padded[r]);
-        add_unit(ends, 0, packed);
-      }
+      Padded<Stored<kFormat>> padded[kRows];
+      const std::byte* ends[kRows];
+      for (int r = 0; r < kRows; ++r) ends[r] = padded_row<kFormat>(rows[r], column, count, padded[r]);
+      add_unit(ends, 0, packed);
     }
   };
 
@@ -205,15 +166,9 @@ struct Linear {
     const std::byte* ahead = pass.ahead;
     const std::int64_t whole = pass.begin + (pass.end - pass.begin) / kUnit * kUnit;
     std::int64_t k = pass.begin;
-    std::int64_t group = kIsQuantized<kFormat> ? k / weights.group_size : 0;
-    for (; k < whole; ++group) {
-      const std::int64_t run_end =
-          kIsQuantized<kFormat> ? least((group + 1) * weights.group_size, whole) : whole;
-      tile.set_group(group);
-      for (; k < run_end; k += kUnit, packed += kUnit * kCount) {
-        ahead = fetch(ahead, kRows * row_bytes(kFormat, kUnit) * pass.ahead_rate, pass.ahead_end);
-        tile.add_unit(tile.rows, k, packed);
-      }
+    for (; k < whole; k += kUnit, packed += kUnit * kCount) {
+      ahead = fetch(ahead, kRows * row_bytes(kFormat, kUnit) * pass.ahead_rate, pass.ahead_end);
+      tile.add_unit(tile.rows, k, packed);
     }
     pass.ahead = ahead;
     if (k < pass.end) tile.add_rest(k, pass.end - k, packed);
@@ -292,9 +247,8 @@ struct Linear {
       case WeightFormat::kFloat16:
         return multiply_format<WeightFormat::kFloat16>(product);
       case WeightFormat::kInt8:
-        return multiply_format<WeightFormat::kInt8>(product);
       case WeightFormat::kInt4:
-        return multiply_format<WeightFormat::kInt4>(product);
+        return;
     }
   }
 
@@ -307,9 +261,8 @@ struct Linear {
       case WeightFormat::kFloat16:
         return widen_whole_row<WeightFormat::kFloat16>(weights, row, output);
       case WeightFormat::kInt8:
-        return widen_whole_row<WeightFormat::kInt8>(weights, row, output);
       case WeightFormat::kInt4:
-        return widen_whole_row<WeightFormat::kInt4>(weights, row, output);
+        return;
     }
   }
 };

@@ -8,6 +8,7 @@ namespace {
 // Vectors of one float, which leaves the use of registers to the compiler.
 struct Portable {
   using Vector = float;
+  using Words = std::uint32_t;
   static constexpr int kWidth = 1;
   static constexpr int kMostCount = 4;
   static constexpr int kTileRows = 2;
@@ -18,9 +19,15 @@ struct Portable {
   static void prefetch(const void*) {}
   static Vector load_bf16(const std::uint16_t* data) { return bf16_to_float(*data); }
   static Vector load_fp16(const std::uint16_t* data) { return fp16_to_float(*data); }
-  static Vector load_u8(const std::uint8_t* data) { return static_cast<float>(*data); }
-  static Vector load_low_u4(const std::uint8_t* data) { return static_cast<float>(*data & 15); }
-  static Vector load_high_u4(const std::uint8_t* data) { return static_cast<float>(*data >> 4); }
+  static Words load_words(const std::uint8_t* data) {
+    return data[0] | Words{data[1]} << 8 | Words{data[2]} << 16 | Words{data[3]} << 24;
+  }
+  static Words low_halves(Words words) { return words & 0x0f0f0f0f; }
+  static Words high_halves(Words words) { return low_halves(words >> 4); }
+  template <int kByte>
+  static Vector byte_of(Words words) {
+    return static_cast<float>(words >> (8 * kByte) & 255);
+  }
   static Vector multiply_add(Vector left, Vector right, Vector sum) { return left * right + sum; }
   template <int kCount>
   static void sums(const Vector (&values)[kCount], float* results) {
@@ -31,7 +38,8 @@ struct Portable {
 }  // namespace
 
 const LinearLoops& portable_linear_loops() {
-  static constexpr LinearLoops kLoops{Linear<Portable>::multiply, Linear<Portable>::widen_row};
+  static constexpr LinearLoops kLoops{Linear<Portable>::multiply, Linear<Portable>::widen_row,
+                                      QuantizedLinear<FloatArithmetic<Portable>>::kLoops};
   return kLoops;
 }
 

@@ -32,6 +32,11 @@ void check(const WeightMatrix& source, int bits, std::int64_t group_size) {
 // The loops are such that compilers make vectors of them without being allowed to reorder sums.
 constexpr std::int64_t kLanes = 8;
 
+struct GroupScale {
+  float scale = 0;
+  float minimum = 0;
+};
+
 bool all_finite(const std::vector<float>& values) {
   bool all = true;
   for (const float value : values) all &= std::abs(value) <= std::numeric_limits<float>::max();
@@ -64,26 +69,26 @@ void round_to_levels(float* group, std::int64_t count, const GroupScale& scale, 
   }
 }
 
-void pack_levels(const std::vector<float>& levels, int bits, std::uint8_t* out) {
-  const auto count = static_cast<std::int64_t>(levels.size());
-  if (bits == 8) {
-    for (std::int64_t i = 0; i < count; ++i) out[i] = static_cast<std::uint8_t>(static_cast<int>(levels[i]));
-    return;
-  }
-  for (std::int64_t i = 0; i < count; i += 32, out += 16) {
-    for (std::int64_t k = 0; k < 16; ++k)
-      out[k] = static_cast<std::uint8_t>(static_cast<int>(levels[i + k]) |
-                                         static_cast<int>(levels[i + k + 16]) << 4);
+struct Quantized {
+  WeightMatrix shape;
+  std::uint8_t* levels = nullptr;
+  BandScales* scales = nullptr;
+};
+
+void pack_levels(const std::vector<float>& levels, const WeightMatrix& to, std::int64_t row,
+                 std::uint8_t* out) {
+  const std::int64_t step = word_columns(to.format);
+  for (std::int64_t column = 0; column < to.columns; column += step) {
+    std::uint8_t* word = out + word_place(to, row, column);
+    const float* from = levels.data() + column;
+    for (std::int64_t i = 0; i < 4; ++i) {
+      const int high = step == 8 ? static_cast<int>(from[i + 4]) << 4 : 0;
+      word[i] = static_cast<std::uint8_t>(static_cast<int>(from[i]) | high);
+    }
   }
 }
 
-struct Quantization {
-  int bits = 8;
-  std::int64_t group_size = 0;
-};
-
-void quantize_row(const WeightMatrix& source, std::int64_t index, const Quantization& to, GroupScale* scales,
-                  std::uint8_t* out) {
+void quantize_row(const WeightMatrix& source, std::int64_t index, const Quantized& to) {
   std::vector<float> row(static_cast<std::size_t>(source.columns));
   widen_row(source, index, row.data());
   if (!all_finite(row))
@@ -91,12 +96,16 @@ void quantize_row(const WeightMatrix& source, std::int64_t index, const Quantiza
         ErrorCode::kInvalidArgument,
         fmt::format("row {} of the matrix holds a value that is not finite, which has no quantised form",
                     index));
-  const int levels = 1 << to.bits;
-  for (std::int64_t column = 0; column < source.columns; column += to.group_size, ++scales) {
-    *scales = scale_of(row.data() + column, to.group_size, levels);
-    round_to_levels(row.data() + column, to.group_size, *scales, levels);
+  const int levels = to.shape.format == WeightFormat::kInt8 ? 256 : 16;
+  const std::int64_t size = to.shape.group_size, in_band = index % kBandRows;
+  BandScales* scales = to.scales + index / kBandRows * (source.columns / size);
+  for (std::int64_t column = 0; column < source.columns; column += size, ++scales) {
+    const GroupScale scale = scale_of(row.data() + column, size, levels);
+    round_to_levels(row.data() + column, size, scale, levels);
+    scales->scale[in_band] = scale.scale;
+    scales->minimum[in_band] = scale.minimum;
   }
-  pack_levels(row, to.bits, out);
+  pack_levels(row, to.shape, index, to.levels);
 }
 
 }  // namespace
@@ -111,21 +120,18 @@ WeightMatrix quantized_shape(const WeightMatrix& source, int bits, std::int64_t 
 
 QuantizedMatrix::QuantizedMatrix(const WeightMatrix& source, int bits, std::int64_t group_size, int threads)
     : view_(quantized_shape(source, bits, group_size)) {
-  const std::int64_t bytes = row_bytes(view_.format, source.columns), groups = source.columns / group_size;
-  data_.resize(static_cast<std::size_t>(source.rows * bytes));
-  scales_.resize(static_cast<std::size_t>(source.rows * groups));
-  constexpr std::int64_t kRowsAtOnce = 16;
-  ThreadTeam(threads).run(source.rows, kRowsAtOnce, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin; row < end; ++row)
-      quantize_row(source, row, {bits, group_size}, scales_.data() + row * groups,
-                   reinterpret_cast<std::uint8_t*>(data_.data()) + row * bytes);
-  });
+  data_.resize(static_cast<std::size_t>(matrix_bytes(view_)));
+  scales_.resize(static_cast<std::size_t>(bands_of(source.rows) * (source.columns / group_size)));
   view_.data = data_.data();
   view_.scales = scales_.data();
+  const Quantized to{view_, reinterpret_cast<std::uint8_t*>(data_.data()), scales_.data()};
+  ThreadTeam(threads).run(source.rows, kBandRows, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) quantize_row(source, row, to);
+  });
 }
 
 std::int64_t QuantizedMatrix::bytes() const {
-  return static_cast<std::int64_t>(data_.size() + scales_.size() * sizeof(GroupScale));
+  return static_cast<std::int64_t>(data_.size() + scales_.size() * sizeof(BandScales));
 }
 
 }  // namespace deepscale

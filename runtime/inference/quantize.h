@@ -25,7 +25,7 @@ class QuantizedMatrix {
 
  private:
   std::vector<std::byte> data_;
-  std::vector<GroupScale> scales_;
+  std::vector<BandScales> scales_;
   WeightMatrix view_;
 };
 

@@ -128,7 +128,7 @@ class StreamedSource : public LayerSource {
       const StreamedMatrix& matrix = layers_.layers[buffer.layer][i];
       buffer.matrices[i] = matrix.shape;
       buffer.matrices[i].data = queue(buffer, matrix.data, place);
-      buffer.matrices[i].scales = reinterpret_cast<const GroupScale*>(queue(buffer, matrix.scales, place));
+      buffer.matrices[i].scales = reinterpret_cast<const BandScales*>(queue(buffer, matrix.scales, place));
     }
   }
 
@@ -202,7 +202,7 @@ class MappedLayers : public LayerSource {
       for (int i = 0; i < kLayerMatrices; ++i) {
         matrices[i] = layer[i].shape;
         matrices[i].data = place_of(layer[i].data);
-        matrices[i].scales = reinterpret_cast<const GroupScale*>(place_of(layer[i].scales));
+        matrices[i].scales = reinterpret_cast<const BandScales*>(place_of(layer[i].scales));
         bytes_ += layer[i].data.bytes + layer[i].scales.bytes;
       }
     }

@@ -55,25 +55,24 @@ struct Case {
 
 void measure(const Options& options, const Case& test) {
   constexpr std::int64_t kGroup = 64;
-  const bool is_quantized = test.format == WeightFormat::kInt8 || test.format == WeightFormat::kInt4;
   const std::int64_t bytes = row_bytes(test.format, options.columns), words = bytes / 8;
   // A word of any format: small normal numbers, or levels.
   const std::vector<std::uint64_t> data(static_cast<std::size_t>(options.rows * words), 0x3c003c013c023c03);
-  const std::vector<GroupScale> scales(
-      is_quantized ? static_cast<std::size_t>(options.rows * options.columns / kGroup) : 0,
-      GroupScale{0.01f, -0.5f});
+  const std::vector<BandScales> scales(
+      is_quantized(test.format) ? static_cast<std::size_t>(bands_of(options.rows) * options.columns / kGroup)
+                                : 0);
   const std::vector<float> input(static_cast<std::size_t>(options.count * options.columns), 0.01f);
   std::vector<float> output(static_cast<std::size_t>(options.count * options.rows));
   LinearProduct product{input.data(), options.count,
                         WeightMatrix{test.format, options.rows, options.columns,
                                      reinterpret_cast<const std::byte*>(data.data())},
                         output.data(), options.rows};
-  if (is_quantized) {
+  if (is_quantized(test.format)) {
     product.weights.scales = scales.data();
     product.weights.group_size = kGroup;
   }
   const auto gigabytes =
-      static_cast<double>(data.size() * sizeof(data[0]) + scales.size() * sizeof(GroupScale)) / 1e9;
+      static_cast<double>(data.size() * sizeof(data[0]) + scales.size() * sizeof(BandScales)) / 1e9;
   std::vector<double> reads, products, ratios;
   std::vector<std::uint64_t> sums(static_cast<std::size_t>(options.threads));
   for (int round = 0; round < options.rounds; ++round) {

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -59,15 +60,16 @@ struct Weights {
         break;
     }
     const auto* data = reinterpret_cast<const std::uint8_t*>(view.data);
-    const GroupScale group = view.scales[at / view.group_size];
+    const std::int64_t band = row / 16, in_band = row % 16;
+    const BandScales& group = view.scales[band * (view.columns / view.group_size) + column / view.group_size];
     int level = 0;
     if (view.format == WeightFormat::kInt8) {
-      level = data[at];
+      level = data[band * 16 * view.columns + column / 4 * 64 + in_band * 4 + column % 4];
     } else {
-      const std::uint8_t pair = data[at / 32 * 16 + at % 16];
-      level = at % 32 < 16 ? pair & 15 : pair >> 4;
+      const int pair = data[band * 8 * view.columns + column / 8 * 64 + in_band * 4 + column % 4];
+      level = column % 8 < 4 ? pair & 15 : pair >> 4;
     }
-    return group.scale * static_cast<float>(level) + group.minimum;
+    return group.scale[in_band] * static_cast<float>(level) + group.minimum[in_band];
   }
 
   std::vector<float> values;
@@ -78,35 +80,35 @@ struct Weights {
 
 class LinearKernelTest : public ::testing::TestWithParam<std::tuple<WeightFormat, LinearSet>> {};
 
-bool is_quantized(WeightFormat format) {
-  return format == WeightFormat::kInt8 || format == WeightFormat::kInt4;
-}
-
-// All rows but the first and the last, against double precision; nothing beside them is written.
+// All rows but some first and last ones, against double precision; nothing beside them is written.
 void expect_product(const Weights& weights, std::int64_t count, LinearSet set) {
   const std::int64_t columns = weights.view.columns, rows = weights.view.rows, stride = rows + 1;
   const std::vector<float> input =
       random_values(static_cast<std::size_t>(count * columns), static_cast<unsigned>(count + columns));
   std::vector<float> output(static_cast<std::size_t>(count * stride), -1.0f);
-  multiply({input.data(), count, weights.view, output.data(), stride, 1, rows - 1}, set);
-  for (std::int64_t n = 1; n < rows - 1; ++n) {
+  const std::int64_t grain = is_quantized(weights.view.format) ? kBandRows : 1;
+  const std::int64_t first = grain, end = rows % grain != 0 ? rows : rows - grain;
+  multiply({input.data(), count, weights.view, output.data(), stride, first, end}, set);
+  for (std::int64_t n = first; n < end; ++n) {
     std::vector<float> row(static_cast<std::size_t>(columns));
     for (std::int64_t k = 0; k < columns; ++k) row[k] = weights.stored(n, k);
     for (std::int64_t m = 0; m < count; ++m) {
-      double sum = 0, magnitude = 0;
+      double sum = 0, magnitude = 0, weight = 0, largest = 0;
       for (std::int64_t k = 0; k < columns; ++k) {
         const double term = static_cast<double>(row[k]) * input[m * columns + k];
         sum += term;
         magnitude += std::abs(term);
+        weight += std::abs(row[k]);
+        largest = std::max<double>(largest, std::abs(input[m * columns + k]));
       }
-      EXPECT_NEAR(output[m * stride + n], sum, 1e-5 * magnitude + 1e-6)
+      const double rounding = set == LinearSet::kVnni ? weight * largest / 32638 : 0.0;  // of activations
+      EXPECT_NEAR(output[m * stride + n], sum, 1e-5 * magnitude + rounding + 1e-6)
           << "m " << m << " n " << n << " k " << columns;
     }
   }
   for (std::int64_t m = 0; m < count; ++m) {
-    EXPECT_EQ(output[m * stride], -1.0f) << "a row that was not asked for";
-    EXPECT_EQ(output[m * stride + rows - 1], -1.0f) << "a row that was not asked for";
-    EXPECT_EQ(output[m * stride + rows], -1.0f) << "behind the last row";
+    for (std::int64_t n = 0; n < first; ++n) EXPECT_EQ(output[m * stride + n], -1.0f) << "not asked for";
+    for (std::int64_t n = end; n <= rows; ++n) EXPECT_EQ(output[m * stride + n], -1.0f) << "not asked for";
   }
 }
 
@@ -115,7 +117,7 @@ TEST_P(LinearKernelTest, EqualsDoublePrecisionForAnyShape) {
   unsigned seed = 1;
   for (const std::int64_t columns : {1, 4, 24, 32, 64, 288, 300, 2112}) {
     if (is_quantized(format) && columns % 32 != 0) continue;
-    const Weights weights(format, 8, columns, ++seed);
+    const Weights weights(format, is_quantized(format) ? 48 : 8, columns, ++seed);
     for (const std::int64_t count : {1, 3, 4, 8, 9, 17}) expect_product(weights, count, set);
   }
 }
@@ -133,21 +135,60 @@ class QuantizedKernelTest : public LinearKernelTest {};
 TEST_P(QuantizedKernelTest, EqualsDoublePrecisionForAnyGroupSize) {
   const auto [format, set] = GetParam();
   for (const std::int64_t group : {96, 704, 2112}) {
-    const Weights weights(format, 8, 2112, 3, group);
+    const Weights weights(format, 25, 2112, 3, group);
     for (const std::int64_t count : {1, 8}) expect_product(weights, count, set);
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    All, LinearKernelTest,
-    ::testing::Combine(::testing::Values(WeightFormat::kFloat32, WeightFormat::kBFloat16,
-                                         WeightFormat::kFloat16, WeightFormat::kInt8, WeightFormat::kInt4),
-                       ::testing::Values(LinearSet::kPortable, LinearSet::kAvx2, LinearSet::kAvx512)));
+// A large activation takes from the precision of its neighbours in a run only.
+TEST_P(QuantizedKernelTest, ALargeActivationIsOfNoConsequenceToOtherGroups) {
+  const auto [format, set] = GetParam();
+  const Weights weights(format, 16, 1024, 4, 64);
+  const std::vector<float> small = random_values(1024, 5);
+  std::vector<float> large = small, of_small(16), of_large(16);
+  large[100] += 1e6f;
+  multiply({small.data(), 1, weights.view, of_small.data(), 16, 0, 16}, set);
+  multiply({large.data(), 1, weights.view, of_large.data(), 16, 0, 16}, set);
+  for (std::int64_t n = 0; n < 16; ++n) {
+    double bound = 1e-3;  // of its own group, 64 columns
+    for (std::int64_t k = 64; k < 128; ++k) bound += std::abs(weights.stored(n, k)) * 1e6 / 32638;
+    EXPECT_NEAR(of_large[n], of_small[n] + 1e6 * weights.stored(n, 100), bound);
+  }
+}
+
+TEST_P(QuantizedKernelTest, AnActivationThatIsNotFiniteMakesProductsThatAreNotFinite) {
+  const auto [format, set] = GetParam();
+  const Weights weights(format, 16, 128, 4, 64);
+  for (const float value :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    std::vector<float> input = random_values(128, 5), output(16);
+    input[70] = value;
+    multiply({input.data(), 1, weights.view, output.data(), 16, 0, 16}, set);
+    for (const float result : output) EXPECT_FALSE(std::isfinite(result));
+  }
+}
+
+TEST_P(QuantizedKernelTest, ActivationsNearZeroMakeProductsNearZero) {
+  const auto [format, set] = GetParam();
+  const Weights weights(format, 16, 128, 4, 64);
+  for (const float value : {0.0f, std::numeric_limits<float>::denorm_min(), -1e-36f}) {
+    std::vector<float> output(16);
+    multiply({std::vector<float>(128, value).data(), 1, weights.view, output.data(), 16, 0, 16}, set);
+    for (const float result : output) EXPECT_NEAR(result, 0.0f, 1e-30f);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, LinearKernelTest,
+                         ::testing::Combine(::testing::Values(WeightFormat::kFloat32, WeightFormat::kBFloat16,
+                                                              WeightFormat::kFloat16, WeightFormat::kInt8,
+                                                              WeightFormat::kInt4),
+                                            ::testing::Values(LinearSet::kPortable, LinearSet::kAvx2,
+                                                              LinearSet::kAvx512, LinearSet::kVnni)));
 
 INSTANTIATE_TEST_SUITE_P(All, QuantizedKernelTest,
                          ::testing::Combine(::testing::Values(WeightFormat::kInt8, WeightFormat::kInt4),
                                             ::testing::Values(LinearSet::kPortable, LinearSet::kAvx2,
-                                                              LinearSet::kAvx512)));
+                                                              LinearSet::kAvx512, LinearSet::kVnni)));
 
 TEST(LinearKernel, ARowIsWidenedWholeWhateverItsLength) {
   for (const std::int64_t columns : {1, 16, 30, 33}) {
@@ -168,11 +209,11 @@ TEST(QuantizedMatrix, IsWithinHalfALevelOfTheWeights) {
     for (std::int64_t r = 0; r < 5; ++r) {
       widen_row(quantized.view(), r, row.data());
       for (std::int64_t column = 0; column < 128; ++column) {
-        const float scale = quantized.view().scales[r * 2 + column / 64].scale;
+        const float scale = quantized.view().scales[column / 64].scale[r];
         EXPECT_NEAR(row[column], values[r * 128 + column], 0.5001f * scale);
       }
     }
-    EXPECT_EQ(quantized.bytes(), 5 * (128 * bits / 8 + 2 * 8));
+    EXPECT_EQ(quantized.bytes(), kBandRows * (128 * bits / 8 + 2 * 8));
   }
 }
 
