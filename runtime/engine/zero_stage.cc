@@ -46,7 +46,8 @@ std::unique_ptr<ZeroStage> make_zero_stage(const ModelTensors& tensors, TensorCo
   at::NoGradGuard no_grad;
   for (at::Tensor parameter : tensors.trainable) parameter.mutable_grad().reset();
   take_fixed_tensors(tensors, collectives, options);
-  if (collectives.size() == 1) return std::make_unique<SingleProcessStage>(tensors, options);
+  const bool is_whole_module = collectives.size() == 1 && !options.parameters.is_elsewhere();
+  if (is_whole_module) return std::make_unique<SingleProcessStage>(tensors, options);
   ZeroStageOptions sized = options;
   sized.bucket_numel = choose_bucket_numel(tensors, options);
   switch (options.stage) {
