@@ -96,6 +96,7 @@ void ShardedParameters::take_frozen() {
   frozen_.slices = make_slices(frozen_plan_);
   for (std::size_t i = 0; i < frozen_.parameters.size(); ++i) {
     at::Tensor& parameter = frozen_.parameters[i];
+    take_fixed({parameter}, collectives_, options_.tensors);
     const PartitionPlan::Parameter& placed = frozen_plan_.parameters()[i];
     copy_owned_part(placed, parameter.detach().reshape({-1}), owned_of(frozen_, placed.bucket));
     parameter.set_data(tensor_without_memory(parameter.sizes(), options_.tensors));

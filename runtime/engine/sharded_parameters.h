@@ -18,7 +18,7 @@ class ShardedParameters final : public ParameterStorage {
     ParameterPlacement placement;  // of slices that are not gathered all the time
     GatherLimits limits;
     std::int64_t persistence_threshold = 100'000;  // elements; a smaller parameter is gathered all the time
-    std::vector<at::Tensor> frozen;                // with rank 0's values on every rank
+    std::vector<at::Tensor> frozen;                // get rank 0's values on every rank
     std::vector<std::string> frozen_names;
   };
 
