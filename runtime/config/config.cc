@@ -43,17 +43,6 @@ std::vector<Key> keys_of_this_version(const ConfigContext& context, Config& conf
 
 }  // namespace
 
-void require_supported(const Config& config, std::string_view source) {
-  const auto refuse = [&](const char* path, const char* feature, const char* remedy) {
-    throw Error(ErrorCode::kUnsupported, fmt::format("{}: {}: {} is not in this version of DeepScale; {}",
-                                                     source, path, feature, remedy));
-  };
-  if (config.zero.offload_param.device == OffloadDevice::kNvme) {
-    refuse("zero_optimization.offload_param.device", "offloading parameters to files",
-           "set it to \"cpu\" or \"none\"");
-  }
-}
-
 Config parse_config(std::string_view text, std::string_view source, const ConfigContext& context) {
   check_context(context);
   const nlohmann::ordered_json json = parse_json_text(text, source);
@@ -69,7 +58,6 @@ Config parse_config(std::string_view text, std::string_view source, const Config
   Value(json, "", document).read_top_level(keys);
   apply_precision(precision, source, config);
   apply_batch(batch, source, context, config);
-  require_supported(config, source);
   return config;
 }
 

@@ -45,7 +45,4 @@ std::vector<Key> other_keys(AioConfig& aio);
 // csv_monitor, tensorboard, comms_logger, flops_profiler, wall_clock_breakdown, activation_checkpointing.
 std::vector<Key> observer_keys(Config& config);
 
-// Refuses what the file asks for, Config can say, and this version cannot do yet. Error(kUnsupported).
-void require_supported(const Config& config, std::string_view source);
-
 }  // namespace deepscale

@@ -173,6 +173,8 @@ void read_zero_optimization(const Value& section, ZeroConfig& zero) {
   for (Key& key : keys_of_missing_features()) keys.push_back(std::move(key));
   section.read_section(keys);
   zero.overlap_comm = overlap_comm.value_or(zero.stage == 3);
+  if (zero.stage < 3 && zero.offload_param.device != OffloadDevice::kNone)
+    section.warn("offload_param has no effect below stage 3");
 }
 
 }  // namespace deepscale

@@ -219,11 +219,11 @@ void copy_masters_to_parameters(const CheckpointSubject& subject) {
   const std::vector<Segment>& segments = subject.stage.layout();
   for (std::size_t i = 0; i < segments.size(); ++i) {
     if (!segments[i].has_master_apart()) continue;
-    const at::Tensor parameter = segments[i].parameter.view({-1});
+    const ParameterSlice& parameter = segments[i].parameter;
     for (std::int64_t begin = 0; begin < parameter.numel(); begin += kPieceNumel) {
       const std::int64_t numel = std::min(kPieceNumel, parameter.numel() - begin);
-      parameter.narrow(0, begin, numel)
-          .copy_(
+      parameter.part(begin, numel)
+          .write(
               subject.optimizer.read({.quantity = "master", .segment = i, .begin = begin, .numel = numel}));
     }
   }

@@ -63,7 +63,7 @@ void adopt_written(const ModelTensors& tensors, const ZeroStage& stage, Optimize
     if (names.count(piece.parameter) == 0 || !segment.has_master_apart()) continue;
     optimizer.write(
         {.quantity = "master", .segment = piece.segment, .begin = piece.segment_offset, .numel = piece.numel},
-        segment.parameter.view({-1}).narrow(0, piece.segment_offset, piece.numel));
+        segment.parameter.part(piece.segment_offset, piece.numel).read());
   }
 }
 
@@ -163,6 +163,7 @@ Engine::Parts::Parts(std::shared_ptr<torch::nn::Module> module, const Config& co
        .device = device,
        .masters = offload.masters,
        .bucket_numel = config.zero.reduce_bucket_size,
+       .parameters = offload.parameters,
        .gather_limits = {.max_live_numel = config.zero.max_live_parameters,
                          .max_reuse_distance = config.zero.max_reuse_distance,
                          .prefetch_numel = config.zero.prefetch_bucket_size},

@@ -23,6 +23,7 @@ std::unique_ptr<ParameterStorage> make_storage(const PartitionPlan& plan, const 
     return std::make_unique<ShardedParameters>(
         plan, collectives,
         ShardedParameters::Options{.tensors = tensor_options,
+                                   .placement = options.parameters,
                                    .limits = options.gather_limits,
                                    .persistence_threshold = options.persistence_threshold,
                                    .frozen = tensors.frozen,
@@ -57,7 +58,7 @@ FlatStage::FlatStage(const ModelTensors& tensors, const ParameterGroups& layout,
 
 void FlatStage::take_parameters() {
   for (int bucket = 0; bucket < bucket_count(); ++bucket) {
-    const at::Tensor owned = storage_->owned(bucket).values;
+    const ParameterSlice owned = storage_->owned(bucket).values;
     segments_.push_back(
         {.master = masters_.add_segment(owned), .gradient = at::Tensor(), .parameter = owned});
   }
@@ -76,8 +77,9 @@ void FlatStage::take_parameters() {
                    values.narrow(0, part.parameter_offset, part.numel));
   }
   storage_->finish_taking([this](int bucket) {
-    const at::Tensor& written = segments_[static_cast<std::size_t>(bucket)].parameter;
-    if (!masters_.are_parameters(written)) masters_.write(static_cast<std::size_t>(bucket), 0, written);
+    const ParameterSlice& written = segments_[static_cast<std::size_t>(bucket)].parameter;
+    if (!masters_.are_parameters(written))
+      masters_.write(static_cast<std::size_t>(bucket), 0, written.read());
   });
 }
 

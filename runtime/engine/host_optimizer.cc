@@ -24,25 +24,36 @@ at::Tensor floats_of(float* values, std::int64_t numel) {
 
 }  // namespace
 
-// `gradient` and `parameter` are flat and of `numel` elements; `parameter` is undefined where the model reads
-// the master.
+// `gradient` and `parameter` are flat and of `numel` elements; `parameter` has none where the model reads the
+// master.
 struct HostOptimizer::Run {
   at::Tensor gradient;
-  at::Tensor parameter;
+  ParameterSlice parameter;
   float* master;
   float* first;
   float* second;
   std::int64_t numel;
 
-  bool is_on_host() const { return gradient.is_cpu() && (!parameter.defined() || parameter.is_cpu()); }
+  bool writes_parameter() const { return parameter.numel() > 0; }
+  bool parameter_is_on_host() const { return !writes_parameter() || parameter.is_on(at::kCPU); }
+  bool is_on_host() const { return gradient.is_cpu() && parameter_is_on_host(); }
+  Run part(std::int64_t begin, std::int64_t count) const {
+    const auto moved = [&](float* values) { return values == nullptr ? nullptr : values + begin; };
+    return {.gradient = gradient.narrow(0, begin, count),
+            .parameter = writes_parameter() ? parameter.part(begin, count) : ParameterSlice(),
+            .master = moved(master),
+            .first = moved(first),
+            .second = moved(second),
+            .numel = count};
+  }
   UpdateSpan span() const {
     return {.master = master,
             .gradient = gradient.const_data_ptr(),
             .gradient_dtype = to_dtype(gradient.scalar_type()),
             .first_moment = first,
             .second_moment = second,
-            .parameter = parameter.defined() ? parameter.mutable_data_ptr() : nullptr,
-            .parameter_dtype = parameter.defined() ? to_dtype(parameter.scalar_type()) : DType::kFloat32,
+            .parameter = writes_parameter() ? parameter.tensor().mutable_data_ptr() : nullptr,
+            .parameter_dtype = to_dtype(parameter.dtype()),
             .numel = numel};
   }
 };
@@ -96,13 +107,17 @@ float* HostOptimizer::in_memory(const std::string& quantity, std::size_t segment
   return reinterpret_cast<float*>(buffer.data()) + offsets_[segment];
 }
 
+ParameterSlice HostOptimizer::written_parameter(std::size_t segment, std::int64_t begin,
+                                                std::int64_t numel) const {
+  const Segment& of = layout_[segment];
+  return of.has_master_apart() ? of.parameter.part(begin, numel) : ParameterSlice();
+}
+
 void HostOptimizer::update_in_memory(const std::vector<Segment>& segments, const UpdateRule& rule) {
   std::vector<Run> runs;
   for (std::size_t i = 0; i < segments.size(); ++i) {
-    const at::Tensor parameter =
-        layout_[i].has_master_apart() ? segments[i].parameter.view({-1}) : at::Tensor();
     runs.push_back({.gradient = segments[i].gradient.view({-1}),
-                    .parameter = parameter,
+                    .parameter = written_parameter(i, 0, numels_[i]),
                     .master = in_memory(kMaster, i),
                     .first = in_memory(kFirst, i),
                     .second = in_memory(kSecond, i),
@@ -122,16 +137,12 @@ void HostOptimizer::update_in_file(const std::vector<Segment>& segments, const U
       const std::int64_t begin = std::max(first, chunk.begin);
       const std::int64_t end = std::min(first + numels_[segment], chunk_end);
       if (begin < end) {
-        const auto part = [&](const at::Tensor& whole) {
-          return whole.view({-1}).narrow(0, begin - first, end - begin);
-        };
         const auto place = [&](const char* quantity) -> float* {
           if (!is_in_file(quantity)) return nullptr;
           return chunk.values[static_cast<std::size_t>(file_quantity(quantity))] + (begin - chunk.begin);
         };
-        Run run{.gradient = part(segments[segment].gradient),
-                .parameter =
-                    layout_[segment].has_master_apart() ? part(segments[segment].parameter) : at::Tensor(),
+        Run run{.gradient = segments[segment].gradient.view({-1}).narrow(0, begin - first, end - begin),
+                .parameter = written_parameter(segment, begin - first, end - begin),
                 .master = place(kMaster),
                 .first = place(kFirst),
                 .second = place(kSecond),
@@ -143,6 +154,13 @@ void HostOptimizer::update_in_file(const std::vector<Segment>& segments, const U
     }
     update_runs(std::move(runs), rule);
   });
+}
+
+// The begin of a staging buffer for elements like those of `slice`; pinned where they travel to a device.
+at::Tensor HostOptimizer::buffer_for(at::Tensor& buffer, const ParameterSlice& slice, std::int64_t numel) {
+  if (!buffer.defined() || buffer.scalar_type() != slice.dtype())
+    buffer = at::empty({kStagedNumel}, at::TensorOptions(slice.dtype()).pinned_memory(!slice.is_in_file()));
+  return buffer.narrow(0, 0, numel);
 }
 
 void HostOptimizer::update_runs(std::vector<Run> runs, const UpdateRule& rule) {
@@ -165,22 +183,17 @@ void HostOptimizer::update_runs(std::vector<Run> runs, const UpdateRule& rule) {
       continue;
     }
     for (std::int64_t begin = 0; begin < run.numel; begin += kStagedNumel) {
-      const std::int64_t count = std::min(kStagedNumel, run.numel - begin);
-      const auto stage = [&](at::Tensor& buffer, const at::Tensor& like) {
-        if (!buffer.defined() || buffer.scalar_type() != like.scalar_type())
-          buffer = at::empty({kStagedNumel}, like.options().device(at::kCPU).pinned_memory(true));
-        return buffer.narrow(0, 0, count);
-      };
-      Run staged{.gradient = stage(staged_gradient_, run.gradient),
-                 .parameter = stage(staged_parameter_, run.parameter),
-                 .master = run.master + begin,
-                 .first = run.first == nullptr ? nullptr : run.first + begin,
-                 .second = run.second == nullptr ? nullptr : run.second + begin,
-                 .numel = count};
-      staged.gradient.copy_(run.gradient.narrow(0, begin, count));
+      const Run target = run.part(begin, std::min(kStagedNumel, run.numel - begin));
+      Run staged = target;
+      if (!target.gradient.is_cpu()) {
+        staged.gradient = buffer_for(staged_gradient_, target.gradient, target.numel);
+        staged.gradient.copy_(target.gradient);
+      }
+      if (!target.parameter_is_on_host())
+        staged.parameter = buffer_for(staged_parameter_, target.parameter, target.numel);
       add_spans(staged.span());
       update_spans();
-      run.parameter.narrow(0, begin, count).copy_(staged.parameter);
+      if (!target.parameter_is_on_host()) target.parameter.write(staged.parameter.tensor());
     }
   }
   update_spans();

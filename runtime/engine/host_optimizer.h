@@ -2,7 +2,8 @@
 // gradient, master, moments and parameter, on LibTorch's threads.
 //
 // Its state is in host memory, or in a StateFile that is streamed. Gradients and parameters may be on another
-// device: they pass through pinned buffers of a bounded size, and only they travel.
+// device, and parameters in a file: they pass through buffers of a bounded size, which are pinned on the way
+// to a device, and only they travel.
 #pragma once
 
 #include <functional>
@@ -33,6 +34,8 @@ class HostOptimizer final : public Optimizer {
   void update_in_memory(const std::vector<Segment>& segments, const UpdateRule& rule);
   void update_in_file(const std::vector<Segment>& segments, const UpdateRule& rule);
   void update_runs(std::vector<Run> runs, const UpdateRule& rule);
+  ParameterSlice written_parameter(std::size_t segment, std::int64_t begin, std::int64_t numel) const;
+  at::Tensor buffer_for(at::Tensor& buffer, const ParameterSlice& slice, std::int64_t numel);
   bool is_in_file(const std::string& quantity) const;
   int file_quantity(const std::string& quantity) const;
   float* in_memory(const std::string& quantity, std::size_t segment) const;

@@ -6,20 +6,23 @@
 
 namespace deepscale {
 
-bool MasterWeights::are_parameters(const at::Tensor& parameter) const {
-  const bool same_device = !placement_.device || *placement_.device == parameter.device();
-  return !placement_.file && same_device && parameter.scalar_type() == at::kFloat;
+bool MasterWeights::are_parameters(const ParameterSlice& parameter) const {
+  if (placement_.file || parameter.is_in_file() || parameter.dtype() != at::kFloat) return false;
+  return !placement_.device || parameter.is_on(*placement_.device);
 }
 
-at::Tensor MasterWeights::add_segment(const at::Tensor& parameter) {
+at::Tensor MasterWeights::add_segment(const ParameterSlice& parameter) {
   at::Tensor master;
   if (placement_.file) {
     first_elements_.push_back(placement_.file->add_segment(parameter.numel()));
   } else if (are_parameters(parameter)) {
-    master = parameter;
+    master = parameter.tensor();
   } else {
-    const c10::Device device = placement_.device.value_or(parameter.device());
-    master = at::zeros(parameter.sizes(), at::TensorOptions(at::kFloat).device(device));
+    const at::Tensor& like = parameter.tensor();
+    const c10::Device device = placement_.device ? *placement_.device : like.device();
+    const std::vector<std::int64_t> shape =
+        like.defined() ? like.sizes().vec() : std::vector{parameter.numel()};
+    master = at::zeros(shape, at::TensorOptions(at::kFloat).device(device));
   }
   masters_.push_back(master);
   return master;

@@ -6,6 +6,7 @@
 #include <unordered_set>
 
 #include "comm/base/error.h"
+#include "runtime/engine/sharded_tensor.h"
 
 namespace deepscale {
 
@@ -50,6 +51,17 @@ std::vector<std::int64_t> numels_of(const std::vector<at::Tensor>& tensors) {
   std::vector<std::int64_t> numels;
   for (const at::Tensor& tensor : tensors) numels.push_back(tensor.numel());
   return numels;
+}
+
+void take_fixed(const std::vector<at::Tensor>& tensors, TensorCollectives& collectives,
+                const at::TensorOptions& options) {
+  for (const at::Tensor& tensor : tensors) {
+    if (shard_home_of(tensor)) at::Tensor(tensor).set_data(take_whole(tensor));
+    move_in_place(tensor, options.device(), c10::typeMetaToScalarType(options.dtype()));
+    const at::Tensor values = tensor.detach().contiguous();
+    collectives.broadcast(values, 0).wait();
+    if (!values.is_alias_of(tensor)) tensor.detach().copy_(values);
+  }
 }
 
 void move_in_place(const at::Tensor& tensor, c10::Device device, at::ScalarType floating_dtype) {

@@ -27,6 +27,11 @@ struct ModelTensors {
 
 std::vector<std::int64_t> numels_of(const std::vector<at::Tensor>& tensors);
 
+// Takes over tensors that are not trained: moves them to device and floating dtype, gives all ranks rank 0's
+// values. Collective.
+void take_fixed(const std::vector<at::Tensor>& tensors, TensorCollectives& collectives,
+                const at::TensorOptions& options);
+
 // Moves a tensor that others hold by handle: storage, device and floating dtype change, identity does not.
 void move_in_place(const at::Tensor& tensor, c10::Device device, at::ScalarType floating_dtype);
 

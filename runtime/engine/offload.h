@@ -7,6 +7,13 @@
 //
 // In fp32 on the CPU the parameters are the masters, and the file holds the moments; else it holds masters
 // too.
+//
+//   offload_param       (stage 3) this rank's slices of the parameters that are not gathered all the time
+//   none                on the model's device
+//   cpu                 in host memory, pinned as far as the budget goes
+//   nvme                in a file in nvme_path; masters are apart then
+//
+// With parameters elsewhere the optimizer runs on the CPU. Below stage 3 offload_param has no effect.
 #pragma once
 
 #include <memory>
@@ -14,16 +21,17 @@
 #include "comm/base/log.h"
 #include "runtime/config/config.h"
 #include "runtime/engine/master_weights.h"
+#include "runtime/engine/parameter_slice.h"
 
 namespace deepscale {
 
 struct OffloadPlan {
+  ParameterPlacement parameters;
   MasterPlacement masters;
   std::shared_ptr<StateFile> optimizer_file;  // null: the state is in memory
 };
 
-// `rank` names the file. Error(kUnsupported) for what this version cannot offload; Error(kSystem) for an
-// nvme_path that cannot be used, naming it.
+// `rank` names the files. Error(kSystem) for an nvme_path that cannot be used, naming it.
 struct OffloadRequest {
   const Config& config;
   const OptimizerConfig& optimizer;

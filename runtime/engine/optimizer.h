@@ -17,17 +17,19 @@
 #include <vector>
 
 #include "runtime/config/config.h"
+#include "runtime/engine/parameter_slice.h"
 #include "runtime/offload/state_file.h"
 
 namespace deepscale {
 
 // A piece of the model. All have the same number of elements and are contiguous.
 struct Segment {
-  at::Tensor master;     // fp32; what the optimizer updates; undefined where it is in a file
-  at::Tensor gradient;   // floating-point
-  at::Tensor parameter;  // what the model reads; the same tensor as master in fp32 training
+  at::Tensor master;    // fp32; what the optimizer updates; undefined where it is in a file
+  at::Tensor gradient;  // floating-point
+  // What the model reads; the same tensor as master in fp32 training, where it is one.
+  ParameterSlice parameter;
 
-  bool has_master_apart() const { return !master.is_same(parameter); }
+  bool has_master_apart() const { return parameter.is_in_file() || !master.is_same(parameter.tensor()); }
 };
 
 // The bytes of masters that are tensors and not the parameters.

@@ -12,8 +12,11 @@ struct ParameterGatherer::Unit {
   ShardHome home;
   std::int64_t numel;
   at::Tensor whole;  // [numel] while gathered
+  SliceFetch fetch;  // this rank's part of it
   std::optional<TensorWork> arriving;
   int pins = 0;
+
+  at::TensorOptions tensor_options() const { return options.members.front().parameter.options(); }
 };
 
 ParameterGatherer::ParameterGatherer(TensorCollectives& collectives, GatherLimits limits)
@@ -44,7 +47,9 @@ void ParameterGatherer::start() {
 
 void ParameterGatherer::refresh() {
   const std::lock_guard lock(mutex_);
-  for (const int index : schedule_->live_unheld()) gather(units_[static_cast<std::size_t>(index)]);
+  const std::vector<int> live = schedule_->live_unheld();
+  for (const int index : live) stop_gathering(units_[static_cast<std::size_t>(index)]);
+  for (const int index : live) gather(units_[static_cast<std::size_t>(index)]);
   gather_persistent();
 }
 
@@ -75,8 +80,8 @@ void ParameterGatherer::begin_use_locked(int index) {
     wait(used);
   } catch (const std::exception&) {
     if (!failure_) failure_ = std::current_exception();
-    used.arriving.reset();
-    used.whole = at::zeros({used.numel}, used.options.shard.options());
+    stop_gathering(used);
+    used.whole = take_memory(used).zero_();
     attach(used);
   }
 }
@@ -108,28 +113,64 @@ void ParameterGatherer::unpin(int index, bool was_written) {
 }
 
 void ParameterGatherer::write_back(Unit& unit) {
+  try {
+    unit.options.shard.write(own_part(unit));
+    if (unit.options.on_written) unit.options.on_written();
+  } catch (const std::exception&) {
+    if (!failure_) failure_ = std::current_exception();
+  }
+}
+
+at::Tensor ParameterGatherer::own_part(const Unit& unit) const {
   const std::int64_t slice = unit.options.shard.numel();
-  unit.options.shard.copy_(unit.whole.narrow(0, collectives_.rank() * slice, slice));
-  if (unit.options.on_written) unit.options.on_written();
+  return unit.whole.narrow(0, collectives_.rank() * slice, slice);
 }
 
 void ParameterGatherer::gather(Unit& unit) {
   if (!unit.whole.defined()) unit.whole = take_memory(unit);
-  unit.arriving.emplace(collectives_.all_gather(unit.options.shard, unit.whole));
+  const ParameterSlice& shard = unit.options.shard;
+  if (shard.is_on(unit.whole.device())) {
+    unit.arriving.emplace(collectives_.all_gather(shard.tensor(), unit.whole));
+    return;
+  }
+  unit.fetch = shard.fetch(unit.whole, collectives_.rank() * shard.numel());
+  fetching_.push_back(&unit);
+  if (!unit.fetch.is_in_flight()) start_all_gathers(unit);
+}
+
+// Of what is being fetched, as far as `last`.
+void ParameterGatherer::start_all_gathers(Unit& last) {
+  if (std::find(fetching_.begin(), fetching_.end(), &last) == fetching_.end()) return;
+  for (Unit* next = nullptr; next != &last;) {
+    next = fetching_.front();
+    fetching_.pop_front();
+    next->fetch.wait();
+    next->arriving.emplace(collectives_.all_gather(own_part(*next), next->whole));
+  }
+}
+
+void ParameterGatherer::stop_gathering(Unit& unit) {
+  fetching_.erase(std::remove(fetching_.begin(), fetching_.end(), &unit), fetching_.end());
+  unit.fetch = {};
+  unit.arriving.reset();
 }
 
 // Of a unit that was just released, where one is as large: in a model of equal layers mostly so.
 at::Tensor ParameterGatherer::take_memory(const Unit& unit) {
   const auto spare = std::find_if(spares_.begin(), spares_.end(), [&](const at::Tensor& memory) {
-    return memory.numel() == unit.numel && memory.dtype() == unit.options.shard.dtype();
+    return memory.numel() == unit.numel && memory.dtype() == unit.tensor_options().dtype();
   });
-  if (spare == spares_.end()) return at::empty({unit.numel}, unit.options.shard.options());
+  if (spare == spares_.end()) {
+    const ParameterSlice& shard = unit.options.shard;
+    return shard.memory_for(unit.numel, collectives_.rank() * shard.numel(), unit.tensor_options());
+  }
   at::Tensor memory = std::move(*spare);
   spares_.erase(spare);
   return memory;
 }
 
 void ParameterGatherer::wait(Unit& unit) {
+  start_all_gathers(unit);
   if (!unit.arriving) return;
   unit.arriving->wait();
   unit.arriving.reset();
@@ -149,7 +190,7 @@ void ParameterGatherer::attach(Unit& unit) {
 }
 
 void ParameterGatherer::release(Unit& unit) {
-  unit.arriving.reset();
+  stop_gathering(unit);
   spares_.push_back(std::exchange(unit.whole, {}));
   attach(unit);
 }

@@ -21,6 +21,7 @@
 #include <optional>
 #include <vector>
 
+#include "runtime/engine/parameter_slice.h"
 #include "runtime/engine/sharded_tensor.h"
 #include "runtime/engine/tensor_collectives.h"
 #include "runtime/zero/gather_schedule.h"
@@ -33,9 +34,10 @@ class ParameterGatherer final : public ShardOwner {
     at::Tensor parameter;
     std::int64_t offset;  // in the unit, in elements
   };
-  // What is gathered by one all-gather. `shard` is this rank's slice of it, [unit numel / world size].
+  // What is gathered by one all-gather. `shard` is this rank's slice of it, [unit numel / world size]. Where
+  // it lives in a file, reading begins when the unit is to be gathered, and the all-gather when it is used.
   struct UnitOptions {
-    at::Tensor shard;
+    ParameterSlice shard;
     std::vector<Member> members;
     bool is_persistent = false;        // gathered all the time
     std::function<void()> on_written;  // an operator wrote to a member, and the shard has the new values
@@ -46,7 +48,7 @@ class ParameterGatherer final : public ShardOwner {
   ParameterGatherer(const ParameterGatherer&) = delete;
   ParameterGatherer& operator=(const ParameterGatherer&) = delete;
 
-  // Before start(). The members' data are tensors without memory, of the shard's dtype and device.
+  // Before start(). The members' data are tensors without memory, of the shard's dtype.
   void add_unit(UnitOptions options);
   // Operators gather from now on. Collective where units are persistent.
   void start();
@@ -70,15 +72,19 @@ class ParameterGatherer final : public ShardOwner {
   void write_back(Unit& unit);
   void gather_persistent();
   void gather(Unit& unit);
+  void start_all_gathers(Unit& last);
+  void stop_gathering(Unit& unit);
   void wait(Unit& unit);
   void release(Unit& unit);
   void attach(Unit& unit);
   at::Tensor take_memory(const Unit& unit);
+  at::Tensor own_part(const Unit& unit) const;
 
   TensorCollectives& collectives_;
   const GatherLimits limits_;
   std::deque<Unit> units_;                  // a deque: storages point to its elements
   std::optional<GatherSchedule> schedule_;  // never asked about what is persistent
+  std::deque<Unit*> fetching_;              // in the order in which their all-gathers start, on all ranks
   std::vector<at::Tensor> spares_;          // memory of what one use released, for what it gathers
   std::exception_ptr failure_;
   mutable std::mutex mutex_;

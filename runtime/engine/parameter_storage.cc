@@ -16,8 +16,8 @@ OwnedPart owned_part(const PartitionPlan::Parameter& parameter, const ParameterS
 void copy_owned_part(const PartitionPlan::Parameter& parameter, const at::Tensor& values,
                      const ParameterStorage::Owned& owned) {
   const OwnedPart part = owned_part(parameter, owned);
-  owned.values.narrow(0, part.owned_offset, part.numel)
-      .copy_(values.narrow(0, part.parameter_offset, part.numel));
+  if (part.numel == 0) return;
+  owned.values.part(part.owned_offset, part.numel).write(values.narrow(0, part.parameter_offset, part.numel));
 }
 
 WholeParameters::WholeParameters(const PartitionPlan& plan, const at::TensorOptions& options,

@@ -7,6 +7,7 @@
 #include <functional>
 
 #include "runtime/engine/flat_arena.h"
+#include "runtime/engine/parameter_slice.h"
 #include "runtime/engine/tensor_collectives.h"
 #include "runtime/zero/partition_plan.h"
 
@@ -18,7 +19,7 @@ class ParameterStorage {
 
   // What this rank's optimizer updates of the bucket, and where it begins in the plan's arena.
   struct Owned {
-    at::Tensor values;
+    ParameterSlice values;
     std::int64_t offset;
   };
   virtual Owned owned(int bucket) const = 0;

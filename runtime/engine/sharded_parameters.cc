@@ -34,74 +34,102 @@ ParameterGroups partition_groups(const std::vector<std::string>& names,
 
 ShardedParameters::ShardedParameters(const PartitionPlan& plan, TensorCollectives& collectives,
                                      Options options)
-    : plan_(plan),
-      collectives_(collectives),
+    : collectives_(collectives),
       options_(std::move(options)),
-      shard_(at::zeros({plan.shard_numel()}, options_.tensors)),
+      trainable_{.plan = plan, .slices = make_slices(plan)},
+      frozen_{.plan = frozen_plan_},
       gatherer_(collectives, options_.limits) {}
 
-at::Tensor ShardedParameters::slice(const PartitionPlan& plan, const at::Tensor& shard, int bucket) const {
-  return shard.narrow(0, plan.buckets()[static_cast<std::size_t>(bucket)].shard_offset,
-                      plan.slice_numel(bucket));
+bool ShardedParameters::is_persistent(const PartitionPlan& plan, int bucket) const {
+  const PartitionPlan::Bucket& placed = plan.buckets()[static_cast<std::size_t>(bucket)];
+  const auto first = plan.parameters().begin() + placed.first_parameter;
+  return std::all_of(first, first + placed.parameter_count, [&](const PartitionPlan::Parameter& parameter) {
+    return parameter.numel < options_.persistence_threshold;
+  });
+}
+
+std::vector<ParameterSlice> ShardedParameters::make_slices(const PartitionPlan& plan) {
+  std::vector<ParameterSlice> slices;
+  for (int bucket = 0; bucket < static_cast<int>(plan.buckets().size()); ++bucket) {
+    const std::int64_t numel = plan.slice_numel(bucket);
+    if (options_.placement.is_elsewhere() && !is_persistent(plan, bucket)) {
+      slices.push_back(make_slice_elsewhere(numel));
+    } else {
+      slices.emplace_back(at::zeros({numel}, options_.tensors));
+    }
+  }
+  return slices;
+}
+
+ParameterSlice ShardedParameters::make_slice_elsewhere(std::int64_t numel) {
+  const at::ScalarType dtype = c10::typeMetaToScalarType(options_.tensors.dtype());
+  if (options_.placement.file) return {options_.placement.file, numel, dtype};
+  const auto bytes = static_cast<std::int64_t>(c10::elementSize(dtype)) * numel;
+  const bool is_pinned = pinned_bytes_ + bytes <= options_.placement.pinned_bytes;
+  if (is_pinned) pinned_bytes_ += bytes;
+  return at::zeros({numel}, at::TensorOptions(dtype).pinned_memory(is_pinned));
+}
+
+ParameterStorage::Owned ShardedParameters::owned_of(const Group& group, int bucket) const {
+  return {group.slices[static_cast<std::size_t>(bucket)],
+          group.plan.slice_offset(bucket, collectives_.rank())};
 }
 
 ParameterStorage::Owned ShardedParameters::owned(int bucket) const {
-  return {slice(plan_, shard_, bucket), plan_.slice_offset(bucket, collectives_.rank())};
+  return owned_of(trainable_, bucket);
 }
 
 void ShardedParameters::take(int index, at::Tensor parameter, const at::Tensor& values) {
-  const PartitionPlan::Parameter& placed = plan_.parameters()[static_cast<std::size_t>(index)];
+  const PartitionPlan::Parameter& placed = trainable_.plan.parameters()[static_cast<std::size_t>(index)];
   copy_owned_part(placed, values, owned(placed.bucket));
   // At once, so that the model is never there twice.
   parameter.set_data(tensor_without_memory(parameter.sizes(), options_.tensors));
-  parameters_.push_back(std::move(parameter));
+  trainable_.parameters.push_back(std::move(parameter));
 }
 
 void ShardedParameters::take_frozen() {
   const ParameterGroups layout =
       partition_groups(options_.frozen_names, numels_of(options_.frozen), options_.persistence_threshold);
-  const std::vector<at::Tensor> frozen = in_order(options_.frozen, layout.order);
-  frozen_plan_ =
-      PartitionPlan(numels_of(frozen), {.world_size = collectives_.size(), .groups = layout.groups});
-  frozen_shard_ = at::zeros({frozen_plan_.shard_numel()}, options_.tensors);
-  for (std::size_t i = 0; i < frozen.size(); ++i) {
+  frozen_.parameters = in_order(options_.frozen, layout.order);
+  frozen_plan_ = PartitionPlan(numels_of(frozen_.parameters),
+                               {.world_size = collectives_.size(), .groups = layout.groups});
+  frozen_.slices = make_slices(frozen_plan_);
+  for (std::size_t i = 0; i < frozen_.parameters.size(); ++i) {
+    at::Tensor& parameter = frozen_.parameters[i];
+    take_fixed({parameter}, collectives_, options_.tensors);
     const PartitionPlan::Parameter& placed = frozen_plan_.parameters()[i];
-    copy_owned_part(placed, frozen[i].detach().reshape({-1}),
-                    {slice(frozen_plan_, frozen_shard_, placed.bucket),
-                     frozen_plan_.slice_offset(placed.bucket, collectives_.rank())});
-    at::Tensor(frozen[i]).set_data(tensor_without_memory(frozen[i].sizes(), options_.tensors));
-  }
-  for (int bucket = 0; bucket < static_cast<int>(frozen_plan_.buckets().size()); ++bucket) {
-    add_unit(frozen_plan_, frozen_shard_, bucket, frozen, nullptr);
+    copy_owned_part(placed, parameter.detach().reshape({-1}), owned_of(frozen_, placed.bucket));
+    parameter.set_data(tensor_without_memory(parameter.sizes(), options_.tensors));
   }
 }
 
 void ShardedParameters::finish_taking(std::function<void(int bucket)> on_written) {
-  for (int bucket = 0; bucket < static_cast<int>(plan_.buckets().size()); ++bucket) {
-    add_unit(plan_, shard_, bucket, parameters_, [on_written, bucket] { on_written(bucket); });
-  }
+  for (int bucket = 0; bucket < static_cast<int>(trainable_.slices.size()); ++bucket)
+    add_unit(trainable_, bucket, [on_written, bucket] { on_written(bucket); });
   take_frozen();
+  for (int bucket = 0; bucket < static_cast<int>(frozen_.slices.size()); ++bucket)
+    add_unit(frozen_, bucket, nullptr);
   gatherer_.start();
 }
 
-void ShardedParameters::add_unit(const PartitionPlan& plan, const at::Tensor& shard, int bucket,
-                                 const std::vector<at::Tensor>& parameters,
-                                 std::function<void()> on_written) {
-  const PartitionPlan::Bucket& placed = plan.buckets()[static_cast<std::size_t>(bucket)];
-  ParameterGatherer::UnitOptions unit;
-  unit.shard = slice(plan, shard, bucket);
-  unit.is_persistent = true;
+void ShardedParameters::add_unit(const Group& group, int bucket, std::function<void()> on_written) {
+  const PartitionPlan::Bucket& placed = group.plan.buckets()[static_cast<std::size_t>(bucket)];
+  ParameterGatherer::UnitOptions unit{.shard = group.slices[static_cast<std::size_t>(bucket)],
+                                      .is_persistent = is_persistent(group.plan, bucket),
+                                      .on_written = std::move(on_written)};
   for (int i = placed.first_parameter; i < placed.first_parameter + placed.parameter_count; ++i) {
-    const PartitionPlan::Parameter& parameter = plan.parameters()[static_cast<std::size_t>(i)];
-    unit.members.push_back({parameters[static_cast<std::size_t>(i)], parameter.offset - placed.offset});
-    if (parameter.numel >= options_.persistence_threshold) unit.is_persistent = false;
+    const auto index = static_cast<std::size_t>(i);
+    unit.members.push_back({group.parameters[index], group.plan.parameters()[index].offset - placed.offset});
   }
-  unit.on_written = std::move(on_written);
   gatherer_.add_unit(std::move(unit));
 }
 
 std::int64_t ShardedParameters::bytes() const {
-  return static_cast<std::int64_t>(shard_.nbytes()) + gatherer_.gathered_bytes();
+  std::int64_t bytes = gatherer_.gathered_bytes();
+  for (const Group* group : {&trainable_, &frozen_}) {
+    for (const ParameterSlice& slice : group->slices) bytes += slice.bytes();
+  }
+  return options_.placement.file ? bytes + options_.placement.file->buffer_bytes() : bytes;
 }
 
 }  // namespace deepscale

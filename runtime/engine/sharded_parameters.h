@@ -14,15 +14,17 @@ namespace deepscale {
 class ShardedParameters final : public ParameterStorage {
  public:
   struct Options {
-    at::TensorOptions tensors;  // dtype and device
+    at::TensorOptions tensors;     // dtype and device
+    ParameterPlacement placement;  // of slices that are not gathered all the time
     GatherLimits limits;
     std::int64_t persistence_threshold = 100'000;  // elements; a smaller parameter is gathered all the time
-    std::vector<at::Tensor> frozen;                // with rank 0's values on every rank
+    std::vector<at::Tensor> frozen;                // get rank 0's values on every rank
     std::vector<std::string> frozen_names;
   };
 
   // `plan` is that of the trainable parameters and must outlive it; one made with partition_groups(), so that
-  // a bucket has parameters above the threshold only, or below it only.
+  // a bucket has parameters above the threshold only, or below it only. Error(kSystem) where the placement's
+  // file has no room.
   ShardedParameters(const PartitionPlan& plan, TensorCollectives& collectives, Options options);
   Owned owned(int bucket) const override;
   void take(int index, at::Tensor parameter, const at::Tensor& values) override;
@@ -33,17 +35,24 @@ class ShardedParameters final : public ParameterStorage {
 
  private:
   void take_frozen();
-  void add_unit(const PartitionPlan& plan, const at::Tensor& shard, int bucket,
-                const std::vector<at::Tensor>& parameters, std::function<void()> on_written);
-  at::Tensor slice(const PartitionPlan& plan, const at::Tensor& shard, int bucket) const;
+  // Parameters that are laid out by one plan.
+  struct Group {
+    const PartitionPlan& plan;
+    std::vector<at::Tensor> parameters;  // in the order of the plan
+    std::vector<ParameterSlice> slices;  // this rank's, of each bucket
+  };
+  bool is_persistent(const PartitionPlan& plan, int bucket) const;
+  std::vector<ParameterSlice> make_slices(const PartitionPlan& plan);
+  ParameterSlice make_slice_elsewhere(std::int64_t numel);
+  Owned owned_of(const Group& group, int bucket) const;
+  void add_unit(const Group& group, int bucket, std::function<void()> on_written);
 
-  const PartitionPlan& plan_;
   TensorCollectives& collectives_;
   const Options options_;
-  std::vector<at::Tensor> parameters_;  // trainable, in the order of the plan
-  at::Tensor shard_;                    // this rank's slices, one bucket after another
+  std::int64_t pinned_bytes_ = 0;
+  Group trainable_;
   PartitionPlan frozen_plan_;
-  at::Tensor frozen_shard_;
+  Group frozen_;
   ParameterGatherer gatherer_;
 };
 

@@ -35,7 +35,7 @@ void SingleProcessStage::end_backward() {
 at::Tensor SingleProcessStage::gradient_of(std::size_t index) {
   if (has_accumulators()) return accumulators_[index];
   at::Tensor& gradient = parameters_[index].mutable_grad();
-  if (!gradient.defined()) gradient = at::zeros_like(segments_[index].parameter);
+  if (!gradient.defined()) gradient = at::zeros_like(segments_[index].parameter.tensor());
   if (gradient.is_sparse()) gradient = gradient.to_dense();
   if (!gradient.is_contiguous()) gradient = gradient.contiguous();
   return gradient;

@@ -53,7 +53,8 @@ void TensorOptimizer::step(const std::vector<Segment>& segments, const StepOptio
       batch.gradients.push_back(converts ? part(segment.gradient).to(at::kFloat) : part(segment.gradient));
       if (!first_moments_.empty()) batch.first_moments.push_back(part(first_moments_[i]));
       if (!second_moments_.empty()) batch.second_moments.push_back(part(second_moments_[i]));
-      if (segment.parameter.scalar_type() != at::kFloat) batch.parameters.push_back(part(segment.parameter));
+      if (segment.parameter.dtype() != at::kFloat)
+        batch.parameters.push_back(part(segment.parameter.tensor()));
       if (converts) batch.converted_numel += count;
     }
   }

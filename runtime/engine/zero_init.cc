@@ -2,6 +2,7 @@
 
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/record_function.h>
+#include <fmt/core.h>
 #include <torch/torch.h>
 
 #include <deque>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "comm/base/error.h"
+#include "runtime/engine/parameter_slice.h"
 #include "runtime/engine/sharded_tensor.h"
 #include "runtime/engine/tensor_collectives.h"
 
@@ -70,13 +72,18 @@ struct Init::Parts final : ShardOwner {
   struct Unit {
     ShardHome home;
     at::Tensor parameter;
-    at::Tensor shard;  // this rank's slice
+    ParameterSlice shard;
     at::Tensor whole;  // [world size * slice] while it is used
     int uses = 0;
   };
 
   Parts(std::shared_ptr<Communicator> communicator, InitOptions options)
-      : collectives(std::move(communicator)), options(options) {}
+      : collectives(std::move(communicator)), options(std::move(options)) {
+    if (this->options.nvme_path.empty()) return;
+    file = std::make_shared<PagedFile>(
+        BlockStoreOptions{.folder = this->options.nvme_path,
+                          .name = fmt::format("deepscale_init.rank_{}", collectives.rank())});
+  }
   ~Parts() override;
 
   void begin_use(int unit) override;
@@ -89,10 +96,13 @@ struct Init::Parts final : ShardOwner {
   void note_written(const at::Tensor& tensor);
   void shard_what_is_ready(const at::RecordFunction& next);
   void shard(const at::Tensor& parameter);
+  void gather(Unit& unit);
+  at::Tensor own_part(const Unit& unit) const;
   void attempt(const std::function<void()>& action);
 
   TensorCollectives collectives;
   const InitOptions options;
+  std::shared_ptr<PagedFile> file;  // null: shards are in memory
   std::vector<Made> made;
   std::deque<Unit> units;  // a deque: storages point to its elements
   int depth = 0;
@@ -172,8 +182,9 @@ void Init::Parts::shard(const at::Tensor& parameter) {
   const std::int64_t end = std::min(values.numel(), begin + slice);
   Unit& unit = units.emplace_back(Unit{.home = {this, static_cast<int>(units.size())},
                                        .parameter = parameter,
-                                       .shard = at::zeros({slice}, values.options())});
-  unit.shard.narrow(0, 0, end - begin).copy_(values.narrow(0, begin, end - begin));
+                                       .shard = file ? ParameterSlice(file, slice, values.scalar_type())
+                                                     : at::zeros({slice}, values.options())});
+  unit.shard.part(0, end - begin).write(values.narrow(0, begin, end - begin));
   at::Tensor(parameter).set_data(
       tensor_without_memory(parameter.sizes(), parameter.options().requires_grad(false)));
   set_shard_memory(parameter, nullptr, &unit.home);
@@ -192,9 +203,22 @@ void Init::Parts::begin_use(int index) {
   const at::NoGradGuard no_grad;
   Unit& unit = units[static_cast<std::size_t>(index)];
   if (unit.uses++ > 0) return;
-  unit.whole = at::zeros({unit.shard.numel() * collectives.size()}, unit.shard.options());
-  attempt([&] { collectives.all_gather(unit.shard, unit.whole).wait(); });
+  const std::int64_t slice = unit.shard.numel();
+  unit.whole = unit.shard.memory_for(slice * collectives.size(), slice * collectives.rank(),
+                                     unit.parameter.options().requires_grad(false));
+  unit.whole.zero_();
+  attempt([&] { gather(unit); });
   set_shard_memory(unit.parameter, unit.whole.data_ptr(), &unit.home);
+}
+
+void Init::Parts::gather(Unit& unit) {
+  const bool is_here = unit.shard.is_on(unit.whole.device());
+  if (!is_here) unit.shard.fetch(unit.whole, unit.shard.numel() * collectives.rank()).wait();
+  collectives.all_gather(is_here ? unit.shard.tensor() : own_part(unit), unit.whole).wait();
+}
+
+at::Tensor Init::Parts::own_part(const Unit& unit) const {
+  return unit.whole.narrow(0, unit.shard.numel() * collectives.rank(), unit.shard.numel());
 }
 
 void Init::Parts::end_use(int index, bool was_written) {
@@ -202,9 +226,10 @@ void Init::Parts::end_use(int index, bool was_written) {
   const at::NoGradGuard no_grad;
   Unit& unit = units[static_cast<std::size_t>(index)];
   if (was_written) {
-    const std::int64_t slice = unit.shard.numel();
-    attempt([&] { collectives.broadcast(unit.whole, 0).wait(); });
-    unit.shard.copy_(unit.whole.narrow(0, slice * collectives.rank(), slice));
+    attempt([&] {
+      collectives.broadcast(unit.whole, 0).wait();
+      unit.shard.write(own_part(unit));
+    });
   }
   if (--unit.uses > 0) return;
   unit.whole.reset();
@@ -214,8 +239,15 @@ void Init::Parts::end_use(int index, bool was_written) {
 void Init::Parts::forget(int index) {
   Unit& unit = units[static_cast<std::size_t>(index)];
   set_shard_memory(unit.parameter, nullptr, nullptr);
-  unit.shard.reset();
+  unit.shard = {};
   unit.parameter.reset();
+}
+
+InitOptions InitOptions::of(const Config& config) {
+  const ZeroConfig& zero = config.zero;
+  const bool in_file = zero.stage == 3 && zero.offload_param.device == OffloadDevice::kNvme;
+  return {.persistence_threshold = zero.param_persistence_threshold,
+          .nvme_path = in_file ? zero.offload_param.nvme_path : ""};
 }
 
 Init::Init(std::shared_ptr<Communicator> communicator, InitOptions options) {
@@ -223,8 +255,10 @@ Init::Init(std::shared_ptr<Communicator> communicator, InitOptions options) {
     throw Error(ErrorCode::kInvalidArgument,
                 "zero::Init: this thread is in another one already; a model is made in one scope");
   }
-  if (!communicator || communicator->size() == 1) return;
-  parts_ = std::make_unique<Parts>(std::move(communicator), options);
+  const bool is_alone = !communicator || communicator->size() == 1;
+  if (is_alone && options.nvme_path.empty()) return;
+  if (!communicator) communicator = make_single_communicator();
+  parts_ = std::make_unique<Parts>(std::move(communicator), std::move(options));
   Parts::current = parts_.get();
   observe_operators();
   parts_->callback =
@@ -248,9 +282,8 @@ std::int64_t Init::bytes() const {
   std::int64_t bytes = 0;
   if (!parts_) return bytes;
   for (const Parts::Unit& unit : parts_->units) {
-    for (const at::Tensor& held : {unit.shard, unit.whole}) {
-      if (held.defined()) bytes += static_cast<std::int64_t>(held.nbytes());
-    }
+    bytes += unit.shard.bytes();
+    if (unit.whole.defined()) bytes += static_cast<std::int64_t>(unit.whole.nbytes());
   }
   return bytes;
 }

@@ -12,23 +12,32 @@
 // the program does to a sharded parameter works, as long as all ranks do it alike (sharded_tensor.h); after a
 // write all have rank 0's values again.
 //
-// The scope must live until the Engine has taken the parameters over; those that none took are left without
-// memory. In a world of one it does nothing.
+// With InitOptions::of(job.config) the slices lie in a file where the config says so for the Engine's, so
+// that no model has to fit into memory. Room of the file is not used again; it ends with the scope.
 //
-// Threads: that of the constructor, one scope at a time: Error(kInvalidArgument). Collective throughout. A
-// callback cannot throw: what went wrong is thrown by the Engine's first collective, or by rethrow_failure().
-// Follows the interface of DeepSpeed's zero.Init.
+// The scope must live until the Engine has taken the parameters over; those that none took are left without
+// memory. In a world of one it does nothing, unless a file is wanted.
+//
+// Threads: that of the constructor, one scope at a time: Error(kInvalidArgument). Error(kSystem) for a folder
+// that cannot be used. Collective throughout. A callback cannot throw: what went wrong is thrown by the
+// Engine's first collective, or by rethrow_failure(). Follows the interface of DeepSpeed's zero.Init.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "comm/communicator.h"
+#include "runtime/config/config.h"
 
 namespace deepscale::zero {
 
 struct InitOptions {
   std::int64_t persistence_threshold = 100'000;  // elements; a smaller parameter stays whole
+  std::string nvme_path;                         // a folder for a file of each rank; empty: in memory
+
+  // As zero_optimization says.
+  static InitOptions of(const Config& config);
 };
 
 class Init {

@@ -8,7 +8,6 @@
 
 #include "comm/base/error.h"
 #include "runtime/engine/gradient_partition_stage.h"
-#include "runtime/engine/sharded_tensor.h"
 #include "runtime/engine/single_process_stage.h"
 #include "runtime/engine/whole_gradient_stage.h"
 
@@ -26,27 +25,18 @@ std::int64_t choose_bucket_numel(const ModelTensors& tensors, const ZeroStageOpt
                   options.stage == 3 ? default_unit_numel(total) : default_bucket_numel(total));
 }
 
-void take_fixed_tensors(const ModelTensors& tensors, TensorCollectives& collectives,
-                        const ZeroStageOptions& options) {
-  for (const auto* fixed : {&tensors.frozen, &tensors.buffers}) {
-    for (const at::Tensor& tensor : *fixed) {
-      if (shard_home_of(tensor)) at::Tensor(tensor).set_data(take_whole(tensor));
-      move_in_place(tensor, options.device, options.dtype);
-      const at::Tensor values = tensor.detach().contiguous();
-      collectives.broadcast(values, 0).wait();
-      if (!values.is_alias_of(tensor)) tensor.detach().copy_(values);
-    }
-  }
-}
-
 }  // namespace
 
 std::unique_ptr<ZeroStage> make_zero_stage(const ModelTensors& tensors, TensorCollectives& collectives,
                                            const ZeroStageOptions& options) {
   at::NoGradGuard no_grad;
   for (at::Tensor parameter : tensors.trainable) parameter.mutable_grad().reset();
-  take_fixed_tensors(tensors, collectives, options);
-  if (collectives.size() == 1) return std::make_unique<SingleProcessStage>(tensors, options);
+  const at::TensorOptions tensor_options = at::TensorOptions(options.dtype).device(options.device);
+  const bool is_whole_module = collectives.size() == 1 && !options.parameters.is_elsewhere();
+  // Else each is sharded as soon as it was taken.
+  if (is_whole_module || options.stage < 3) take_fixed(tensors.frozen, collectives, tensor_options);
+  take_fixed(tensors.buffers, collectives, tensor_options);
+  if (is_whole_module) return std::make_unique<SingleProcessStage>(tensors, options);
   ZeroStageOptions sized = options;
   sized.bucket_numel = choose_bucket_numel(tensors, options);
   switch (options.stage) {

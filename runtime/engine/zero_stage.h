@@ -21,6 +21,7 @@
 #include "runtime/engine/master_weights.h"
 #include "runtime/engine/model_tensors.h"
 #include "runtime/engine/optimizer.h"
+#include "runtime/engine/parameter_slice.h"
 #include "runtime/engine/tensor_collectives.h"
 #include "runtime/zero/gather_schedule.h"
 
@@ -73,6 +74,7 @@ struct ZeroStageOptions {
   MasterPlacement masters;
   std::int64_t bucket_numel = 500'000'000;
   // Stage 3.
+  ParameterPlacement parameters;
   GatherLimits gather_limits;
   std::int64_t persistence_threshold = 100'000;  // elements
 };

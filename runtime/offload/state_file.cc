@@ -1,15 +1,11 @@
 #include "runtime/offload/state_file.h"
 
 #include <algorithm>
-#include <cstring>
-
-#include "runtime/offload/block_file.h"
 
 namespace deepscale {
 namespace {
 
-constexpr std::int64_t kPageNumel = kBlockAlignment / sizeof(float);
-constexpr std::int64_t kPieceNumel = 256 * kPageNumel;
+constexpr std::int64_t kPageNumel = PagedFile::kPageBytes / sizeof(float);
 
 std::int64_t whole_pages(std::int64_t numel) {
   return (numel + kPageNumel - 1) / kPageNumel * kPageNumel;
@@ -36,7 +32,7 @@ StateFile::StateFile(StateFileOptions options)
       chunk_numel_(whole_pages(std::max<std::int64_t>(options.chunk_numel, 1))),
       buffer_(bytes_of(kSlots * quantities_ * chunk_numel_)),
       slots_(kSlots),
-      store_(std::move(options.store)) {
+      file_(std::move(options.store)) {
   float* values = reinterpret_cast<float*>(buffer_.data());
   for (Slot& slot : slots_) {
     slot.values = values;
@@ -74,7 +70,7 @@ std::uint64_t StateFile::offset_of(int quantity, std::int64_t element) const {
 
 void StateFile::reserve() {
   if (chunk_count() <= reserved_chunks_) return;
-  store_.reserve(offset_of(0, chunk_count() * chunk_numel_));
+  file_.reserve(offset_of(0, chunk_count() * chunk_numel_));
   reserved_chunks_ = chunk_count();
 }
 
@@ -84,7 +80,8 @@ void StateFile::start_read(std::int64_t index) {
   const Chunk place = chunk(index);
   for (int quantity = 0; quantity < quantities_; ++quantity) {
     auto* values = reinterpret_cast<std::byte*>(place.values[static_cast<std::size_t>(quantity)]);
-    slot.transfers.push_back(store_.read(offset_of(quantity, place.begin), values, bytes_of(place.numel)));
+    slot.transfers.push_back(
+        file_.read_pages(offset_of(quantity, place.begin), values, bytes_of(place.numel)));
   }
 }
 
@@ -93,7 +90,8 @@ void StateFile::start_write(std::int64_t index) {
   const Chunk place = chunk(index);
   for (int quantity = 0; quantity < quantities_; ++quantity) {
     const auto* values = reinterpret_cast<std::byte*>(place.values[static_cast<std::size_t>(quantity)]);
-    slot.transfers.push_back(store_.write(offset_of(quantity, place.begin), values, bytes_of(place.numel)));
+    slot.transfers.push_back(
+        file_.write_pages(offset_of(quantity, place.begin), values, bytes_of(place.numel)));
   }
 }
 
@@ -110,63 +108,38 @@ void StateFile::update(const std::function<void(const Chunk&)>& work) {
   for (Slot& slot : slots_) slot.wait();
 }
 
-// Elements [begin, begin + numel) in the caller's order; `first_page` is the element that the buffer begins
-// with.
-struct StateFile::Piece {
-  std::int64_t begin;
-  std::int64_t numel;
-  std::int64_t first_page;
-  std::int64_t pages_numel;
-  float* buffer;
-
-  bool is_whole() const { return numel == pages_numel; }
-};
-
-void StateFile::for_each_piece(std::int64_t begin, std::int64_t numel,
-                               const std::function<void(const Piece&)>& use) {
+// Calls `use` with the parts of [begin, begin + numel) that lie in one chunk: offset in the file, elements of
+// the range before it, bytes.
+template <typename Use>
+void StateFile::for_each_run(int quantity, std::int64_t begin, std::int64_t numel, const Use& use) {
   reserve();
-  if (piece_buffer_.bytes() == 0) piece_buffer_ = HostBuffer(bytes_of(kPieceNumel));
-  const std::int64_t end = begin + numel;
-  while (begin < end) {
-    Piece piece{.begin = begin, .first_page = begin / kPageNumel * kPageNumel};
-    const std::int64_t chunk_end = (begin / chunk_numel_ + 1) * chunk_numel_;
-    const std::int64_t piece_end = std::min({end, chunk_end, piece.first_page + kPieceNumel});
-    piece.numel = piece_end - begin;
-    piece.pages_numel = whole_pages(piece_end - piece.first_page);
-    piece.buffer = reinterpret_cast<float*>(piece_buffer_.data());
-    use(piece);
-    begin = piece_end;
+  for (std::int64_t done = 0; done < numel;) {
+    const std::int64_t element = begin + done;
+    const std::int64_t count = std::min(numel - done, chunk_numel_ - element % chunk_numel_);
+    use(offset_of(quantity, element), done, bytes_of(count));
+    done += count;
   }
 }
 
 void StateFile::read(int quantity, std::int64_t begin, std::int64_t numel, float* values) {
-  for_each_piece(begin, numel, [&](const Piece& piece) {
-    store_
-        .read(offset_of(quantity, piece.first_page), reinterpret_cast<std::byte*>(piece.buffer),
-              bytes_of(piece.pages_numel))
-        .wait();
-    std::memcpy(values + (piece.begin - begin), piece.buffer + (piece.begin - piece.first_page),
-                bytes_of(piece.numel));
+  for_each_run(quantity, begin, numel, [&](std::uint64_t offset, std::int64_t first, std::size_t bytes) {
+    file_.read(offset, reinterpret_cast<std::byte*>(values + first), bytes);
   });
 }
 
 void StateFile::write(int quantity, std::int64_t begin, std::int64_t numel, const float* values) {
-  for_each_piece(begin, numel, [&](const Piece& piece) {
-    auto* pages = reinterpret_cast<std::byte*>(piece.buffer);
-    const std::uint64_t offset = offset_of(quantity, piece.first_page);
-    if (!piece.is_whole()) store_.read(offset, pages, bytes_of(piece.pages_numel)).wait();
-    std::memcpy(piece.buffer + (piece.begin - piece.first_page), values + (piece.begin - begin),
-                bytes_of(piece.numel));
-    store_.write(offset, pages, bytes_of(piece.pages_numel)).wait();
+  for_each_run(quantity, begin, numel, [&](std::uint64_t offset, std::int64_t first, std::size_t bytes) {
+    file_.write(offset, reinterpret_cast<const std::byte*>(values + first), bytes);
   });
+  file_.flush();
 }
 
 std::int64_t StateFile::buffer_bytes() const {
-  return static_cast<std::int64_t>(buffer_.bytes() + piece_buffer_.bytes());
+  return static_cast<std::int64_t>(buffer_.bytes()) + file_.buffer_bytes();
 }
 
 std::string StateFile::description() const {
-  return store_.description();
+  return file_.description();
 }
 
 }  // namespace deepscale

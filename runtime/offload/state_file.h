@@ -16,8 +16,8 @@
 #include <string>
 #include <vector>
 
-#include "runtime/offload/block_store.h"
 #include "runtime/offload/host_buffer.h"
+#include "runtime/offload/paged_file.h"
 
 namespace deepscale {
 
@@ -63,9 +63,8 @@ class StateFile {
   void reserve();
   void start_read(std::int64_t index);
   void start_write(std::int64_t index);
-  // Calls `use` with what of [begin, begin + numel) lies in one chunk, through a buffer of whole pages.
-  struct Piece;
-  void for_each_piece(std::int64_t begin, std::int64_t numel, const std::function<void(const Piece&)>& use);
+  template <typename Use>
+  void for_each_run(int quantity, std::int64_t begin, std::int64_t numel, const Use& use);
 
   const int quantities_;
   const std::int64_t chunk_numel_;
@@ -73,8 +72,7 @@ class StateFile {
   std::int64_t reserved_chunks_ = 0;
   HostBuffer buffer_;  // of all slots
   std::vector<Slot> slots_;
-  HostBuffer piece_buffer_;  // allocated when it is first used
-  BlockStore store_;         // ends first, since it uses the buffers
+  PagedFile file_;  // ends first, since it uses the buffers
 };
 
 }  // namespace deepscale

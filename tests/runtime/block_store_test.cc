@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "runtime/offload/host_buffer.h"
+#include "runtime/offload/paged_file.h"
 #include "runtime/offload/state_file.h"
 #include "tests/refusal.h"
 #include "tests/temporary_folder.h"
@@ -118,6 +119,41 @@ TEST_P(BlockStoreTest, ADiskThatIsTooSmallIsFoundWhenItIsReserved) {
   EXPECT_EQ(refusal.code, ErrorCode::kSystem);
   EXPECT_THAT(refusal.message, HasSubstr(store.path().string()));
   EXPECT_THAT(refusal.message, HasSubstr("free some space"));
+}
+
+TEST_P(BlockStoreTest, AnyRangeOfAPagedFileIsReadAndWritten) {
+  constexpr std::size_t kBytes = 5'000'000;  // more than the buffers
+  PagedFile file(options(3 * kPage, 4));
+  ASSERT_EQ(file.append(1), 0u);
+  ASSERT_EQ(file.append(kBytes), kPage);
+  std::vector<std::byte> expected(kBytes), read(kBytes);
+  std::mt19937 random(2);
+  for (int round = 0; round < 40; ++round) {
+    const std::size_t begin = random() % kBytes;
+    const std::size_t bytes =
+        random() % (round % 2 == 0 ? kBytes - begin : std::min(kBytes - begin, 3 * kPage));
+    for (std::size_t i = begin; i < begin + bytes; ++i) expected[i] = static_cast<std::byte>(random());
+    file.write(kPage + begin, expected.data() + begin, bytes);
+    const std::size_t from = random() % kBytes;
+    const std::size_t count = random() % (kBytes - from);
+    file.read(kPage + from, read.data(), count);
+    ASSERT_TRUE(same(read.data(), expected.data() + from, count)) << round;
+  }
+  const HostBuffer pages(64 * kPage);
+  file.write(kPage + 5, expected.data(), 100'000);
+  file.read_pages(kPage, pages.data(), 64 * kPage).wait();
+  EXPECT_TRUE(same(pages.data() + 5, expected.data(), 100'000))
+      << "what is written behind was not waited for";
+  file.read(0, read.data(), kPage);
+  EXPECT_TRUE(same(read.data(), HostBuffer(kPage).data(), kPage)) << "what was appended before has changed";
+}
+
+TEST_P(BlockStoreTest, APagedFileThatCannotGrowIsNamed) {
+  PagedFile file(options());
+  const auto refusal = refusal_of([&] { file.append(1ull << 60); });
+  EXPECT_EQ(refusal.code, ErrorCode::kSystem);
+  EXPECT_THAT(refusal.message, HasSubstr(folder_.path().string()));
+  EXPECT_EQ(file.append(kPage), 0u);
 }
 
 StateFileOptions state_options(BlockStoreOptions store, int quantities) {

@@ -182,10 +182,17 @@ const std::vector<Verdict>& verdicts() {
        "zero_optimization.cpu_offload: deprecated",
        1,
        [](const Config& c) { EXPECT_EQ(c.zero.offload_optimizer.device, OffloadDevice::kCpu); }},
+      {"nvme_infinity.json",
+       {},
+       "",
+       0,
+       [](const Config& c) {
+         EXPECT_EQ(c.zero.offload_param.device, OffloadDevice::kNvme);
+         EXPECT_EQ(c.zero.offload_param.nvme_path, "/local_nvme");
+         EXPECT_EQ(c.zero.max_live_parameters, 30'000'000);
+       }},
       {"windows_newlines_and_bom.json", {}, "", 0, [](const Config& c) { expect_batch(c, 4, 2, 1); }},
       // Of features to come.
-      {"nvme_infinity.json", kMissing,
-       "zero_optimization.offload_param.device: offloading parameters to files"},
       {"zeropp.json", kMissing, "zero_optimization.zero_quantized_weights: quantized weight gathering"},
       {"onebit_adam.json", kMissing, "optimizer.type: OneBitAdam is not in this version"},
       {"activation_checkpointing_on.json", kMissing, "activation_checkpointing.partition_activations: "},

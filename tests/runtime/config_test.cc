@@ -14,6 +14,7 @@
 namespace deepscale {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -340,6 +341,17 @@ TEST(Config, RefusesWrongSchedulers) {
               HasSubstr("cycle_max_lr: is required"));
   EXPECT_THAT(message(R"("type": "LRRangeTest", "params": {"lr_range_test_step_size": 0})"),
               HasSubstr("expected at least 1, got 0"));
+}
+
+TEST(Config, WarnsOfOffloadedParametersThatAreNotSharded) {
+  for (const char* members : {R"("zero_optimization": {"stage": 2, "offload_param": {"device": "cpu"}})",
+                              R"("zero_optimization": {"stage": 1, "cpu_offload_param": true})"}) {
+    EXPECT_THAT(parse_members(members).warnings,
+                Contains(HasSubstr("zero_optimization: offload_param has no effect below stage 3")));
+  }
+  EXPECT_THAT(
+      parse_members(R"("zero_optimization": {"stage": 3, "offload_param": {"device": "cpu"}})").warnings,
+      IsEmpty());
 }
 
 TEST(Config, RefusesOffloadToADriveWithoutItsPath) {

@@ -151,7 +151,7 @@ TEST(Optimizer, IsTheSameOnEveryDevice) {
     HostOptimizer host(test.config, right, nullptr);
     for (int step = 0; step < 3; ++step) {
       for (std::size_t i = 0; i < left.size(); ++i) {
-        left[i].gradient = torch::randn_like(left[i].parameter);
+        left[i].gradient = torch::randn_like(left[i].parameter.tensor());
         right[i].gradient = left[i].gradient.clone();
       }
       const Optimizer::StepOptions options{
@@ -164,7 +164,7 @@ TEST(Optimizer, IsTheSameOnEveryDevice) {
       for (std::size_t i = 0; i < left.size(); ++i) {
         const Optimizer::Range all{quantity, i, 0, left[i].master.numel()};
         EXPECT_TRUE(torch::allclose(tensors.read(all), host.read(all), 1e-5, 1e-6)) << quantity;
-        EXPECT_TRUE(torch::equal(right[i].parameter, right[i].master.to(torch::kBFloat16)));
+        EXPECT_TRUE(torch::equal(right[i].parameter.tensor(), right[i].master.to(torch::kBFloat16)));
       }
     }
     EXPECT_EQ(tensors.state_bytes(), host.state_bytes());
@@ -184,7 +184,7 @@ TEST(Optimizer, ConvertsLargeSegmentsInPieces) {
 
   const torch::Tensor expected = 1.0 - 0.5 * (gradient.to(torch::kFloat) / 4.0);
   EXPECT_TRUE(torch::equal(large.master, expected));
-  EXPECT_TRUE(torch::equal(large.parameter, expected.to(torch::kBFloat16)));
+  EXPECT_TRUE(torch::equal(large.parameter.tensor(), expected.to(torch::kBFloat16)));
   EXPECT_TRUE(torch::equal(small.master, torch::full({3}, 0.5)));  // it was there twice
 }
 

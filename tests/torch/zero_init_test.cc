@@ -10,6 +10,7 @@
 #include <functional>
 
 #include "tests/refusal.h"
+#include "tests/temporary_folder.h"
 #include "tests/torch/patchwork.h"
 #include "tests/torch/world_of_threads.h"
 
@@ -70,19 +71,22 @@ std::vector<double> train(Engine& engine, int steps) {
   return losses;
 }
 
+const zero::InitOptions kInMemory{.persistence_threshold = 100};
+
 using Modify = std::function<void(TowerImpl&, int rank)>;
 
 // Losses of rank 0. `modify` runs between the model's making and the Engine's.
-std::vector<double> losses_of(int world_size, int stage, bool in_scope, const Modify& modify = nullptr) {
+std::vector<double> losses_of(int world_size, const Config& config,
+                              const std::optional<zero::InitOptions>& options,
+                              const Modify& modify = nullptr) {
   std::vector<double> losses;
   run_ranks(world_size, [&](int rank, const std::shared_ptr<Communicator>& communicator) {
     at::set_num_threads(1);
     std::unique_ptr<zero::Init> scope;
-    if (in_scope)
-      scope = std::make_unique<zero::Init>(communicator, zero::InitOptions{.persistence_threshold = 100});
+    if (options) scope = std::make_unique<zero::Init>(communicator, *options);
     Tower model(7);
     if (modify) modify(*model, rank);
-    const auto engine = initialize(model, config_of(stage), rank_options(communicator));
+    const auto engine = initialize(model, config, rank_options(communicator));
     if (scope) {
       scope->rethrow_failure();
       EXPECT_EQ(scope->bytes(), 0) << "the Engine has taken all parameters over";
@@ -97,9 +101,9 @@ TEST(ZeroInit, TrainsAsAModelThatWasMadeWithout) {
   for (const int world_size : {1, 2, 3}) {
     for (int stage = 0; stage <= 3; ++stage) {
       SCOPED_TRACE(fmt::format("{} ranks, stage {}", world_size, stage));
-      const std::vector<double> expected = losses_of(world_size, stage, false);
+      const std::vector<double> expected = losses_of(world_size, config_of(stage), std::nullopt);
       ASSERT_EQ(expected.size(), 4U);
-      EXPECT_EQ(losses_of(world_size, stage, true), expected);
+      EXPECT_EQ(losses_of(world_size, config_of(stage), kInMemory), expected);
     }
   }
 }
@@ -153,7 +157,51 @@ TEST(ZeroInit, TakesChangesAfterTheModelWasMade) {
     const torch::NoGradGuard no_grad;
     for (auto& layer : model.layers) layer->weight.mul_(0.5).add_(0.01);
   };
-  EXPECT_EQ(losses_of(2, 3, true, scale), losses_of(2, 3, false, scale));
+  EXPECT_EQ(losses_of(2, config_of(3), kInMemory, scale), losses_of(2, config_of(3), std::nullopt, scale));
+}
+
+TEST(ZeroInit, InAFileTrainsAsAModelThatWasMadeWithout) {
+  const Modify scale = [](TowerImpl& model, int) {
+    const torch::NoGradGuard no_grad;
+    for (auto& layer : model.layers) layer->weight.mul_(0.5).add_(0.01);
+    model.layers[1]->weight.set_requires_grad(false);
+  };
+  for (const int world_size : {1, 2, 3}) {
+    const TemporaryFolder folder;
+    Config config = config_of(3);
+    config.gradient_clipping = 0.0;  // one process adds squares up in another order
+    const std::vector<double> expected = losses_of(world_size, config, std::nullopt, scale);
+    config.zero.offload_param = {.device = OffloadDevice::kNvme, .nvme_path = folder.path().string()};
+    const zero::InitOptions options = zero::InitOptions::of(config);
+    EXPECT_EQ(options.nvme_path, folder.path().string());
+    EXPECT_EQ(losses_of(world_size, config, options, scale), expected) << world_size << " ranks";
+  }
+}
+
+TEST(ZeroInit, InAFileHoldsALayerAtATime) {
+  for (const int world_size : {1, 2}) {
+    const TemporaryFolder folder;
+    run_ranks(world_size, [&](int, const std::shared_ptr<Communicator>& communicator) {
+      const zero::Init scope(communicator,
+                             {.persistence_threshold = 100, .nvme_path = folder.path().string()});
+      const Tower model(7, [&](TowerImpl& tower) {
+        for (std::size_t i = 0; i + 1 < tower.layers.size(); ++i)
+          EXPECT_FALSE(has_memory(tower.layers[i]->weight)) << i;
+      });
+      EXPECT_EQ(scope.bytes(), 0);
+      EXPECT_TRUE(torch::equal(model->layers[2]->weight, Tower(7)->layers[2]->weight));
+      scope.rethrow_failure();
+    });
+    EXPECT_TRUE(std::filesystem::is_empty(folder.path())) << "a file was left behind";
+  }
+}
+
+TEST(ZeroInit, NamesAFolderThatCannotBeUsed) {
+  const TemporaryFolder folder;
+  const std::string path = (folder.write("file", "no folder") / "below").string();
+  const auto refusal = refusal_of([&] { zero::Init(nullptr, {.nvme_path = path}); });
+  EXPECT_EQ(refusal.code, ErrorCode::kSystem);
+  EXPECT_THAT(refusal.message, ::testing::HasSubstr(path));
 }
 
 TEST(ZeroInit, IsOneScopeAtATime) {
