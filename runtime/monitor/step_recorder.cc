@@ -1,8 +1,12 @@
 #include "runtime/monitor/step_recorder.h"
 
+#include <fmt/format.h>
+
 #include <chrono>
+#include <iostream>
 
 #include "comm/base/error.h"
+#include "comm/base/terminal.h"
 
 namespace deepscale {
 namespace {
@@ -24,6 +28,7 @@ StepRecorder::StepRecorder(const Config& config, bool is_first_rank, Logger logg
       steps_per_line_(config.steps_per_print > 0 ? config.steps_per_print : kDefaultStepsPerLine),
       logger_(std::move(logger)) {
   if (!is_first_rank) return;
+  if (logger_.enabled(LogLevel::kInfo) && stderr_is_terminal()) display_.emplace(std::cerr);
   add_monitor(config.csv_monitor.enabled, make_csv_monitor, config.csv_monitor);
   add_monitor(config.tensorboard.enabled, make_tensorboard_monitor, config.tensorboard);
 }
@@ -61,6 +66,7 @@ void StepRecorder::end_of_step(const Facts& facts) {
     of_step_ = {};
     ++steps_of_line_;
   }
+  if (display_) display_->show(facts.step, facts.loss ? fmt::format("loss {:.4g}", *facts.loss) : "");
   const bool ends_line = facts.step % steps_per_line_ == 0;
   write(values, ends_line);
   if (measures_time_ && ends_line) log_times(facts.step);

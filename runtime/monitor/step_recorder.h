@@ -8,6 +8,8 @@
 // them. With wall_clock_breakdown every `steps_per_print`th step (0: the tenth) also logs a line of averages.
 // Times are those of the calling thread; a device may still be computing.
 //
+// On a terminal, at log level info, a line of stderr shows the step that has just ended (step_display.h).
+//
 // A monitor that cannot write is logged once and left out from then on. Threads: one.
 #pragma once
 
@@ -21,6 +23,7 @@
 #include "comm/base/log.h"
 #include "runtime/config/config.h"
 #include "runtime/monitor/monitor.h"
+#include "runtime/monitor/step_display.h"
 
 namespace deepscale {
 
@@ -63,6 +66,7 @@ class StepRecorder {
   const std::int64_t steps_per_line_;
   const Logger logger_;
   std::vector<std::unique_ptr<Monitor>> monitors_;
+  std::optional<StepDisplay> display_;
   std::array<Clock::time_point, kPhases> begun_ = {};
   Times of_step_;
   Times of_line_;

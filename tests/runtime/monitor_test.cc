@@ -6,10 +6,14 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <sstream>
+#include <utility>
 
 #include "runtime/monitor/comms_logger.h"
+#include "runtime/monitor/step_display.h"
 #include "runtime/monitor/step_recorder.h"
 #include "tests/refusal.h"
 #include "tests/temporary_folder.h"
@@ -128,6 +132,33 @@ TEST(Monitor, ThatCannotMakeItsFolderNamesIt) {
   const MonitorConfig config{.enabled = true, .output_path = folder.write("file", "").string()};
   EXPECT_THAT(refusal_of([&] { make_csv_monitor(config); }).message, HasSubstr("file"));
   EXPECT_THAT(refusal_of([&] { make_tensorboard_monitor(config); }).message, HasSubstr("file"));
+}
+
+TEST(StepDisplay, WritesItsLineAnewAFewTimesASecondAndWipesIt) {
+  using std::chrono::milliseconds;
+  std::ostringstream terminal;
+  const auto take = [&] { return std::exchange(terminal, {}).str(); };
+  {
+    StepDisplay display(terminal);
+    const Clock::time_point start = Clock::now();
+    display.show(1, "loss 12.5", start);
+    EXPECT_EQ(take(), "\rstep 1, loss 12.5\r");
+    display.show(2, "loss 12", start + milliseconds(199));
+    EXPECT_EQ(take(), "") << "too soon";
+    display.show(5, "", start + milliseconds(500));
+    EXPECT_EQ(take(), "\rstep 5, 8 steps/s\r") << "4 steps in half a second, and as long as the line before";
+    display.show(7, "", start + milliseconds(200500));
+    EXPECT_EQ(take(), "\rstep 7, 0.01 steps/s\r");
+    display.show(1, "", start + milliseconds(300500));
+    EXPECT_EQ(take(), "\rstep 1              \r") << "a checkpoint of an earlier step was loaded";
+  }
+  EXPECT_EQ(take(), "\r      \r");
+}
+
+TEST(StepDisplay, WritesNothingWhereNoStepEnds) {
+  std::ostringstream terminal;
+  { const StepDisplay display(terminal); }
+  EXPECT_EQ(terminal.str(), "");
 }
 
 TEST(CommsLogger, CountsOperationsByMessageSize) {
