@@ -34,15 +34,18 @@ constexpr Declaration kDeclarations[] = {
     {"gen-len", "N", "tokens to generate", "32"},
     {"prompt", "TEXT", "a prompt instead of the example's own; may be given several times", ""},
     {"loops", "N", "repetitions; the summary is of the last", "3"},
-    {"cpu-offload", "", "weights in host memory; on a machine without GPUs they are there anyway", ""},
+    {"device", "cpu|cuda", "what computes; by default a GPU where the build and the machine have one",
+     "auto"},
+    {"cpu-offload", "",
+     "weights in host memory, and a layer ahead on the GPU; on the CPU they are there anyway", ""},
     {"disk-offload", "", "weights stay in files and are read ahead of their use, layer by layer", ""},
     {"offload-dir", "DIR", "where quantised or random weights are written", ""},
-    {"kv-offload", "", "keys and values in host memory; on a machine without GPUs they are there anyway", ""},
-    {"async-kv-offload", "", "accepted: with --kv-offload copies never wait", ""},
+    {"kv-offload", "", "keys and values in host memory; on the CPU they are there anyway", ""},
+    {"async-kv-offload", "", "the same", ""},
     {"quant-bits", "N", "16: as stored; 8 or 4: quantised by groups", "16"},
     {"quant_bits", "N", "the same", ""},
     {"group-size", "N", "columns that share a scale, with --quant-bits", "64"},
-    {"pin-memory", "0|1", "pinned host memory for copies to a GPU", "0"},
+    {"pin-memory", "0|1", "with --cpu-offload: pinned host memory for the copies to a GPU", "0"},
     {"threads", "N", "threads of each rank; 0: its cores, or OMP_NUM_THREADS", "0"},
     {"do-sample", "", "sample instead of taking the likeliest token", ""},
     {"temperature", "T", "of sampling", "1"},
@@ -132,6 +135,9 @@ Options read_options(const cxxopts::ParseResult& parsed) {
   options.prompt_length = whole_number(parsed, "prompt-len", 0);
   options.generated_length = whole_number(parsed, "gen-len", 1);
   options.loops = static_cast<int>(whole_number(parsed, "loops", 1, 1000000));
+  options.device = parsed["device"].as<std::string>();
+  if (options.device != "auto" && options.device != "cpu" && options.device != "cuda")
+    refuse(fmt::format("--device: expected cpu or cuda, got \"{}\"", options.device));
   options.offloads_to_cpu = given("cpu-offload");
   options.offloads_to_disk = given("disk-offload");
   if (options.offloads_to_cpu && options.offloads_to_disk)
@@ -140,7 +146,7 @@ Options read_options(const cxxopts::ParseResult& parsed) {
   options.offload_folder = path("offload-dir");
   options.quant_bits = quant_bits(parsed);
   options.group_size = whole_number(parsed, "group-size", 32);
-  whole_number(parsed, "pin-memory", 0, 1);
+  options.pins_memory = whole_number(parsed, "pin-memory", 0, 1) == 1;
   options.threads = static_cast<int>(whole_number(parsed, "threads", 0, 4096));
   options.samples = given("do-sample");
   options.temperature = decimal_number(parsed, "temperature");

@@ -18,9 +18,11 @@ struct Options {
   std::int64_t generated_length = 32;
   int loops = 3;
 
+  std::string device = "auto";  // "cpu", "cuda"; auto: a GPU where there is one
   bool offloads_to_cpu = false;
   bool offloads_to_disk = false;
   bool offloads_cache = false;
+  bool pins_memory = false;
   std::filesystem::path offload_folder;
   int quant_bits = 16;
   std::int64_t group_size = 64;

@@ -58,6 +58,20 @@ std::string Profile::table() const {
   return text + all.row("all", steps_.size());
 }
 
+std::string Profile::compare(const deepscale::LayerReading& bound) const {
+  if (steps_.size() < 2 || bound.time.count() <= 0) return "";
+  std::chrono::duration<double> time{0};
+  for (std::size_t step = 1; step < steps_.size(); ++step)
+    for (const deepscale::LayerTiming& timing : steps_[step]) time += timing.wait + timing.compute;
+  const double seconds = time.count() / static_cast<double>(steps_.size() - 1);
+  const double gigabytes = static_cast<double>(bound.bytes) / 1e9;
+  return fmt::format(
+      "a decode step reads {:.3f} GB of weights in {:.1f} ms: {:.2f} GB/s, {:.0f} % of the {:.2f} GB/s of "
+      "reading them only\n",
+      gigabytes, 1e3 * seconds, gigabytes / seconds, 100 * bound.time.count() / seconds,
+      gigabytes / bound.time.count());
+}
+
 void Profile::write_trace(const std::filesystem::path& path, int rank) const {
   std::string text = "[";
   std::string_view separator = "";

@@ -19,6 +19,9 @@ class Profile {
   // A line for each layer and one for all: mean milliseconds of transfer, wait and compute, and the rate of
   // transfer.
   std::string table() const;
+  // One line: the rate at which steps after the first, which works on whole prompts, got through the weights
+  // of all layers, beside that of reading them only.
+  std::string compare(const deepscale::LayerReading& bound) const;
   // For chrome://tracing and Perfetto. Error(kSystem) with the file.
   void write_trace(const std::filesystem::path& path, int rank) const;
 

@@ -4,16 +4,18 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <functional>
 #include <random>
 #include <thread>
 
 #include "comm/base/error.h"
-#include "comm/base/process_memory.h"
 #include "comm/communicator.h"
+#include "examples/zero_inference/gpu.h"
 #include "examples/zero_inference/profile.h"
 #include "examples/zero_inference/prompts.h"
 #include "runtime/inference/dummy_weights.h"
 #include "runtime/inference/generate.h"
+#include "runtime/inference/host_decoder.h"
 #include "runtime/inference/streamed_source.h"
 
 namespace zero_inference {
@@ -24,70 +26,10 @@ namespace {
 
 constexpr double kGigabyte = 1 << 30;  // as run_model.py counts
 
-// A folder for files of this run, which are gone after it; made when it is first asked for.
-class OffloadFolder {
- public:
-  OffloadFolder(const std::filesystem::path& parent, int rank) : parent_(parent), rank_(rank) {}
-  ~OffloadFolder() {
-    std::error_code ignored;
-    if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
-  }
-  OffloadFolder(const OffloadFolder&) = delete;
-  OffloadFolder& operator=(const OffloadFolder&) = delete;
-
-  const std::filesystem::path& path() {
-    if (!path_.empty()) return path_;
-    const auto parent = parent_.empty() ? std::filesystem::temp_directory_path() : parent_;
-    const auto path = parent / fmt::format("zero_inference-{}-{:x}", rank_, std::random_device{}());
-    std::error_code error;
-    std::filesystem::create_directories(path, error);
-    if (error)
-      throw Error(ErrorCode::kSystem,
-                  fmt::format("cannot make the folder {}: {}; --offload-dir names another place",
-                              path.string(), error.message()));
-    return path_ = path;
-  }
-
- private:
-  std::filesystem::path parent_, path_;
-  int rank_;
-};
-
-std::shared_ptr<const ModelWeights> open_weights(const Options& options, const ModelConfig& config,
-                                                 OffloadFolder& folder) {
-  std::filesystem::path directory = options.model;
-  if (options.is_dummy) {
-    directory = folder.path();
-    write_dummy_weights(config, directory, options.seed);
-  }
-  return std::make_shared<ModelWeights>(config, std::make_shared<WeightFiles>(directory));
-}
-
-std::unique_ptr<LayerSource> make_source(const Options& options,
-                                         const std::shared_ptr<const ModelWeights>& weights,
-                                         OffloadFolder& folder, int threads) {
-  const bool quantises = options.quant_bits != 16;
-  if (options.offloads_to_disk) {
-    return make_streamed_source(quantises
-                                    ? write_quantized_layers(*weights, options.quant_bits, options.group_size,
-                                                             folder.path() / "layers.quantized", threads)
-                                    : layers_in_files(*weights));
-  }
-  return quantises ? make_quantized_source(*weights, options.quant_bits, options.group_size, threads)
-                   : make_mapped_source(weights);
-}
-
-int thread_count(const Options& options, const WorldLayout& layout, const Environment& environment) {
-  if (options.threads > 0) return options.threads;
-  const int given = std::atoi(environment.get_or("OMP_NUM_THREADS", "0").c_str());
-  if (given > 0) return given;
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / layout.local_world_size);
-}
-
-// Sums and maxima over the ranks.
+// What the ranks do together.
 class Ranks {
  public:
-  explicit Ranks(const WorldLayout& layout, const Environment& environment) {
+  Ranks(const WorldLayout& layout, const Environment& environment) : layout_(layout) {
     const Logger logger("zero_inference",
                         parse_log_level(environment.get_or("DEEPSCALE_LOG_LEVEL", "warning")));
     std::shared_ptr<Store> store;
@@ -103,9 +45,93 @@ class Ranks {
   }
   void meet() { communicator_->barrier().wait(); }
 
+  const WorldLayout& layout() const { return layout_; }
+  // One rank of each host does it; all return when it is done everywhere.
+  void once_a_host(const std::function<void()>& work) {
+    if (layout_.local_rank == 0) work();
+    meet();
+  }
+
  private:
+  const WorldLayout layout_;
   std::unique_ptr<Communicator> communicator_;
 };
+
+// A folder for files of this run, which all ranks of a host share; made when it is first asked for. The rank
+// that makes it removes it in the end.
+class OffloadFolder {
+ public:
+  OffloadFolder(const std::filesystem::path& parent, Ranks& ranks)
+      : path_((parent.empty() ? std::filesystem::temp_directory_path() : parent) /
+              fmt::format("zero_inference-{:x}", common_number(ranks))),
+        is_owner_(ranks.layout().local_rank == 0) {}
+  ~OffloadFolder() {
+    std::error_code ignored;
+    if (is_owner_) std::filesystem::remove_all(path_, ignored);
+  }
+  OffloadFolder(const OffloadFolder&) = delete;
+  OffloadFolder& operator=(const OffloadFolder&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+  void make() const {
+    std::error_code error;
+    std::filesystem::create_directories(path_, error);
+    if (error)
+      throw Error(ErrorCode::kSystem,
+                  fmt::format("cannot make the folder {}: {}; --offload-dir names another place",
+                              path_.string(), error.message()));
+  }
+
+ private:
+  static std::int64_t common_number(Ranks& ranks) {
+    constexpr std::uint32_t kMost = 1 << 24;  // what the ranks' sums are exact for
+    return static_cast<std::int64_t>(ranks.combine(std::random_device{}() % kMost, ReduceOp::kMax));
+  }
+
+  const std::filesystem::path path_;
+  const bool is_owner_;
+};
+
+std::shared_ptr<const ModelWeights> open_weights(const Options& options, const ModelConfig& config,
+                                                 const OffloadFolder& folder, Ranks& ranks) {
+  if (options.is_dummy) {
+    ranks.once_a_host([&] {
+      folder.make();
+      write_dummy_weights(config, folder.path(), options.seed);
+    });
+  }
+  return std::make_shared<ModelWeights>(
+      config, std::make_shared<WeightFiles>(options.is_dummy ? folder.path() : options.model));
+}
+
+// Quantised layers are in the memory of a rank that is alone, and in a file that all ranks of a host map.
+std::unique_ptr<LayerSource> make_source(const Options& options,
+                                         const std::shared_ptr<const ModelWeights>& weights,
+                                         const OffloadFolder& folder, Ranks& ranks) {
+  const WorldLayout& layout = ranks.layout();
+  const int bits = options.quant_bits;
+  if (bits == 16)
+    return options.offloads_to_disk ? make_streamed_source(layers_in_files(*weights))
+                                    : make_mapped_source(weights);
+  const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  if (!options.offloads_to_disk && layout.local_world_size == 1)
+    return make_quantized_source(*weights, bits, options.group_size, cores);
+  const std::filesystem::path file = folder.path() / "layers.quantized";
+  ranks.once_a_host([&] {
+    folder.make();
+    write_quantized_layers(*weights, bits, options.group_size, file, cores);
+  });
+  StreamedLayers layers = quantized_layers_in(*weights, bits, options.group_size, file);
+  return options.offloads_to_disk ? make_streamed_source(std::move(layers))
+                                  : make_mapped_source(std::move(layers));
+}
+
+int thread_count(const Options& options, const WorldLayout& layout, const Environment& environment) {
+  if (options.threads > 0) return options.threads;
+  const int given = std::atoi(environment.get_or("OMP_NUM_THREADS", "0").c_str());
+  if (given > 0) return given;
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / layout.local_world_size);
+}
 
 void print_texts(const Prompts& prompts, const Generation& generation, std::size_t first) {
   constexpr std::size_t kShown = 3;
@@ -116,6 +142,7 @@ void print_texts(const Prompts& prompts, const Generation& generation, std::size
 }
 
 struct Summary {
+  bool is_on_gpu = false;
   double weights = 0, cache = 0, hidden = 0, peak = 0;
   double prefill = 0, decode = 0;
   double prompt_tokens = 0, decoded = 0;
@@ -124,24 +151,20 @@ struct Summary {
     const auto rate = [](double count, double seconds) { return seconds > 0 ? count / seconds : 0; };
     fmt::print(
         "model size: {:.3f} GB\tcache size: {:.3f} GB\thidden size (p): {:.3f} GB\n"
-        "peak memory: {:.3f} GB\tprefill latency: {:.3f} s\tprefill throughput: {:.3f} token/s\n"
+        "peak {}memory: {:.3f} GB\tprefill latency: {:.3f} s\tprefill throughput: {:.3f} token/s\n"
         "decode latency: {:.3f} s\tdecode throughput: {:.3f} token/s\n"
         "total latency: {:.3f} s\ttotal throughput: {:.3f} token/s\n",
-        weights / kGigabyte, cache / kGigabyte, hidden / kGigabyte, peak / kGigabyte, prefill,
-        rate(prompt_tokens, prefill), decode, rate(decoded, decode), prefill + decode,
+        weights / kGigabyte, cache / kGigabyte, hidden / kGigabyte, is_on_gpu ? "gpu " : "", peak / kGigabyte,
+        prefill, rate(prompt_tokens, prefill), decode, rate(decoded, decode), prefill + decode,
         rate(decoded + static_cast<double>(batch), prefill + decode));
   }
 };
 
-}  // namespace
-
-void run(const Options& options) {
-  const auto environment = Environment::of_process();
-  const auto layout = WorldLayout::from_environment(environment);
-  Ranks ranks(layout, environment);
+void generate_and_tell(const Options& options, const Environment& environment, const OffloadFolder& folder,
+                       Ranks& ranks) {
+  const WorldLayout& layout = ranks.layout();
   const ModelConfig config = read_model_config(options.model);
-  OffloadFolder folder(options.offload_folder, layout.rank);
-  const auto weights = open_weights(options, config, folder);
+  const auto weights = open_weights(options, config, folder, ranks);
 
   const Prompts prompts(options, config);
   const auto share = [&](int rank) { return options.batch_size * rank / layout.world_size; };
@@ -152,18 +175,23 @@ void run(const Options& options) {
 
   const bool is_fp32 = weights->outer().token_embedding.format == WeightFormat::kFloat32;
   const int threads = thread_count(options, layout, environment);
-  Decoder decoder(weights, make_source(options, weights, folder, threads),
-                  {.threads = threads,
-                   .sequences = std::max<std::int64_t>(count, 1),
-                   .positions = static_cast<std::int64_t>(longest) + options.generated_length - 1,
-                   .cache_dtype = is_fp32 ? DType::kFloat32 : DType::kBFloat16});
+  const DecoderOptions decoder_options{
+      .threads = threads,
+      .sequences = std::max<std::int64_t>(count, 1),
+      .positions = static_cast<std::int64_t>(longest) + options.generated_length - 1,
+      .cache_dtype = is_fp32 ? DType::kFloat32 : DType::kBFloat16};
+  const std::string gpu = choose_gpu(options, layout);
+  auto source = make_source(options, weights, folder, ranks);
+  const std::unique_ptr<Decoder> decoder =
+      gpu.empty() ? std::make_unique<HostDecoder>(weights, std::move(source), decoder_options)
+                  : make_gpu_decoder(gpu, options, weights, std::move(source), decoder_options);
 
   Generation generation;
   Profile profile;
   for (int loop = 0; loop < options.loops; ++loop) {
     profile = {};
     ranks.meet();
-    generation = generate(decoder, own,
+    generation = generate(*decoder, own,
                           {.new_tokens = options.generated_length,
                            .samples = options.samples,
                            .temperature = options.temperature,
@@ -171,28 +199,43 @@ void run(const Options& options) {
                            .top_p = options.top_p,
                            .seed = options.seed + static_cast<std::uint64_t>(first),
                            .end_tokens = {},
-                           .after_step = [&] { profile.add(decoder.timings()); }});
+                           .after_step = [&] { profile.add(decoder->timings()); }});
   }
   std::int64_t prompt_tokens = 0;
   for (const auto& prompt : own) prompt_tokens += static_cast<std::int64_t>(prompt.size());
   const double hidden = static_cast<double>(options.batch_size) *
                         static_cast<double>(longest + static_cast<std::size_t>(options.generated_length)) *
                         static_cast<double>(config.hidden_size) * (is_fp32 ? 4 : 2);
-  const Summary summary{
-      .weights = static_cast<double>(weights->bytes()),
-      .cache = ranks.combine(static_cast<double>(decoder.cache().shape().bytes()), ReduceOp::kSum),
-      .hidden = hidden,
-      .peak = ranks.combine(static_cast<double>(peak_resident_bytes()), ReduceOp::kMax),
-      .prefill = ranks.combine(generation.prefill.count(), ReduceOp::kMax),
-      .decode = ranks.combine(generation.decode.count(), ReduceOp::kMax),
-      .prompt_tokens = ranks.combine(static_cast<double>(prompt_tokens), ReduceOp::kSum),
-      .decoded = ranks.combine(static_cast<double>(generation.decoded), ReduceOp::kSum)};
+  const Summary summary{.is_on_gpu = !gpu.empty(),
+                        .weights = static_cast<double>(weights->bytes()),
+                        .cache = ranks.combine(static_cast<double>(decoder->cache_bytes()), ReduceOp::kSum),
+                        .hidden = hidden,
+                        .peak = ranks.combine(static_cast<double>(decoder->peak_bytes()), ReduceOp::kMax),
+                        .prefill = ranks.combine(generation.prefill.count(), ReduceOp::kMax),
+                        .decode = ranks.combine(generation.decode.count(), ReduceOp::kMax),
+                        .prompt_tokens = ranks.combine(static_cast<double>(prompt_tokens), ReduceOp::kSum),
+                        .decoded = ranks.combine(static_cast<double>(generation.decoded), ReduceOp::kSum)};
+  std::string bound;
+  if (options.profiles) {
+    ranks.meet();
+    bound = profile.compare(decoder->read_layers());
+  }
   if (layout.rank == 0) {
     print_texts(prompts, generation, static_cast<std::size_t>(first));
     summary.print(options.batch_size);
-    if (options.profiles) fmt::print("{}", profile.table());
+    if (options.profiles) fmt::print("{}{}", profile.table(), bound);
     if (!options.trace.empty()) profile.write_trace(options.trace, layout.rank);
   }
+}
+
+}  // namespace
+
+void run(const Options& options) {
+  const auto environment = Environment::of_process();
+  Ranks ranks(WorldLayout::from_environment(environment), environment);
+  const OffloadFolder folder(options.offload_folder, ranks);
+  generate_and_tell(options, environment, folder, ranks);
+  ranks.meet();  // Windows removes no file that a rank has still mapped
 }
 
 }  // namespace zero_inference

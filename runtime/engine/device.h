@@ -3,6 +3,7 @@
 
 #include <c10/core/Device.h>
 
+#include <cstdint>
 #include <string>
 
 #include "comm/base/world_layout.h"
@@ -21,5 +22,8 @@ DeviceChoice choose_device(const WorldLayout& layout);
 
 // The stream on which this thread's operators on `device` run (a cudaStream_t); null on the CPU.
 void* current_stream(c10::Device device);
+
+// The most bytes that tensors had at a time on the device; on the CPU, that were resident.
+std::int64_t peak_device_bytes(c10::Device device);
 
 }  // namespace deepscale

@@ -1,3 +1,4 @@
+#include "comm/base/process_memory.h"
 #include "runtime/engine/device.h"
 
 namespace deepscale {
@@ -8,6 +9,10 @@ DeviceChoice choose_device(const WorldLayout&) {
 
 void* current_stream(c10::Device) {
   return nullptr;
+}
+
+std::int64_t peak_device_bytes(c10::Device) {
+  return peak_resident_bytes();
 }
 
 }  // namespace deepscale

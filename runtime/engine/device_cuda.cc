@@ -1,7 +1,9 @@
+#include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAStream.h>
 #include <fmt/core.h>
 
+#include "comm/base/process_memory.h"
 #include "runtime/engine/device.h"
 
 namespace deepscale {
@@ -18,6 +20,12 @@ DeviceChoice choose_device(const WorldLayout& layout) {
 
 void* current_stream(c10::Device device) {
   return device.is_cuda() ? c10::cuda::getCurrentCUDAStream(device.index()).stream() : nullptr;
+}
+
+std::int64_t peak_device_bytes(c10::Device device) {
+  if (device.is_cpu()) return peak_resident_bytes();
+  constexpr std::size_t kAllPools = 0;
+  return c10::cuda::CUDACachingAllocator::getDeviceStats(device.index()).allocated_bytes[kAllPools].peak;
 }
 
 }  // namespace deepscale

@@ -1,10 +1,9 @@
-// A decoder-only language model (Llama, Mistral, Phi-3, OPT) that generates on the CPU, layer by layer from a
-// LayerSource. Activations are fp32; weights stay as they are stored; the cache of keys and values is
-// preallocated.
+// A decoder-only language model (Llama, Mistral, Phi-3, OPT) that generates, layer by layer, with a
+// preallocated cache of keys and values: on the CPU (host_decoder.h), or on a device of LibTorch's
+// (runtime/device_inference).
 //
-// One thread calls a Decoder; it shares its work among the threads of its own team. Errors: kInvalidArgument
-// for a token, a sequence or a position that does not exist; what the source throws. After an error of the
-// source the cache of the tokens in flight is undefined.
+// One thread calls a Decoder. Errors: kInvalidArgument for a token, a sequence or a position that does not
+// exist; what the source of its layers throws.
 //
 // Follows: "LLaMA: Open and Efficient Foundation Language Models" (Touvron et al., 2023), "OPT" (Zhang et
 // al., 2022), "RoFormer" (Su et al., 2021), "GQA" (Ainslie et al., 2023).
@@ -12,16 +11,11 @@
 
 #include <chrono>
 #include <cstdint>
-#include <functional>
-#include <memory>
 #include <span>
-#include <vector>
 
 #include "comm/base/dtype.h"
-#include "runtime/inference/key_value_cache.h"
 #include "runtime/inference/layer_source.h"
-#include "runtime/inference/layer_weights.h"
-#include "runtime/inference/thread_team.h"
+#include "runtime/pretrained/model_config.h"
 
 namespace deepscale {
 
@@ -46,54 +40,31 @@ struct LayerTiming {
   LayerSource::Transfer transfer;
 };
 
+struct LayerReading {
+  std::int64_t bytes = 0;
+  std::chrono::duration<double> time{0};
+};
+
 class Decoder {
  public:
-  Decoder(std::shared_ptr<const ModelWeights> weights, std::unique_ptr<LayerSource> source,
-          const DecoderOptions& options);
-  ~Decoder();
+  virtual ~Decoder() = default;
 
   // Sees the tokens, which may be several of one sequence in a row, and returns the logits [count, vocab]
   // behind the last token of each sequence that occurs, in the order of their first occurrence. Valid until
   // the next call.
-  std::span<const float> step(std::span<const DecoderToken> tokens);
-
+  virtual std::span<const float> step(std::span<const DecoderToken> tokens) = 0;
   // Forgets the sequences.
-  void reset();
+  virtual void reset() = 0;
 
-  const ModelConfig& config() const { return weights_->config(); }
-  const KeyValueCache& cache() const { return cache_; }
-  std::int64_t positions() const { return cache_.shape().positions; }
-  std::int64_t resident_weight_bytes() const;
-  std::span<const LayerTiming> timings() const { return timings_; }
-
- private:
-  struct Activations;
-  struct Token;
-
-  void place_tokens(std::span<const DecoderToken> tokens);
-  void embed();
-  void run_layer(std::int64_t layer, const LayerMatrices& matrices);
-  void attend(std::int64_t layer);
-  void attend_head(std::int64_t layer, std::int64_t token, std::int64_t head, std::vector<float>& scores);
-  void rotate(float* heads, std::int64_t count, std::int64_t position) const;
-  void norm(const Norm& norm, const float* input, float* output) const;
-  void product(const WeightMatrix& matrix, const std::vector<float>& bias, std::span<const float> input,
-               std::vector<float>& output);
-  // The team works on parts of the values; the other argument is where the part begins.
-  void in_parts(std::vector<float>& values, const std::function<void(std::span<float>, std::int64_t)>& work);
-
-  std::shared_ptr<const ModelWeights> weights_;
-  std::unique_ptr<LayerSource> source_;
-  OuterWeights outer_;
-  std::vector<LayerVectors> vectors_;
-  KeyValueCache cache_;
-  ThreadTeam team_;
-  std::vector<std::int64_t> lengths_;   // positions seen, by sequence
-  std::vector<float> cosines_, sines_;  // [positions, rotated / 2]
-  std::int64_t rotated_ = 0;            // elements of a head that are rotated
-  std::vector<Token> tokens_;           // of the step
-  std::unique_ptr<Activations> activations_;
-  std::vector<LayerTiming> timings_;
+  virtual const ModelConfig& config() const = 0;
+  virtual std::int64_t positions() const = 0;
+  virtual std::int64_t cache_bytes() const = 0;
+  virtual std::int64_t resident_weight_bytes() const = 0;
+  virtual std::int64_t peak_bytes() const = 0;  // of the memory in which it computes, so far
+  // Reads the matrices of all layers from where they are (memory, files, the other side of a bus), as a step
+  // does, and does nothing else: the bound of a step. Between steps only.
+  virtual LayerReading read_layers() = 0;
+  virtual std::span<const LayerTiming> timings() const = 0;
 };
 
 }  // namespace deepscale

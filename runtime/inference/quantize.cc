@@ -110,14 +110,18 @@ void quantize_row(const WeightMatrix& source, std::int64_t index, const Quantize
 
 }  // namespace
 
-QuantizedMatrix::QuantizedMatrix(const WeightMatrix& source, int bits, std::int64_t group_size, int threads) {
+WeightMatrix quantized_shape(const WeightMatrix& source, int bits, std::int64_t group_size) {
   check(source, bits, group_size);
-  view_ = {.format = bits == 8 ? WeightFormat::kInt8 : WeightFormat::kInt4,
-           .rows = source.rows,
-           .columns = source.columns,
-           .group_size = group_size};
-  data_.resize(static_cast<std::size_t>(matrix_bytes(view_)));
-  scales_.resize(static_cast<std::size_t>(bands_of(source.rows) * (source.columns / group_size)));
+  return {.format = bits == 8 ? WeightFormat::kInt8 : WeightFormat::kInt4,
+          .rows = source.rows,
+          .columns = source.columns,
+          .group_size = group_size};
+}
+
+QuantizedMatrix::QuantizedMatrix(const WeightMatrix& source, int bits, std::int64_t group_size, int threads)
+    : view_(quantized_shape(source, bits, group_size)) {
+  data_.resize(static_cast<std::size_t>(element_bytes(view_)));
+  scales_.resize(static_cast<std::size_t>(scale_bytes(view_)) / sizeof(BandScales));
   view_.data = data_.data();
   view_.scales = scales_.data();
   const Quantized to{view_, reinterpret_cast<std::uint8_t*>(data_.data()), scales_.data()};

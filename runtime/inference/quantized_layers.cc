@@ -4,33 +4,42 @@
 
 namespace deepscale {
 
-StreamedLayers write_quantized_layers(const ModelWeights& weights, int bits, std::int64_t group_size,
-                                      const std::filesystem::path& path, int threads) {
+StreamedLayers quantized_layers_in(const ModelWeights& weights, int bits, std::int64_t group_size,
+                                   const std::filesystem::path& path) {
   StreamedLayers result;
   result.files.push_back(path);
-  DurableFile file(path);
-  std::int64_t written = 0;
-  const auto append = [&](const void* data, std::int64_t bytes) {
-    file.write(data, static_cast<std::size_t>(bytes));
-    written += bytes;
-    return FilePart{0, written - bytes, bytes};
+  std::int64_t end = 0;
+  const auto place = [&](std::int64_t bytes) {
+    end += bytes;
+    return FilePart{0, end - bytes, bytes};
   };
   for (std::int64_t layer = 0; layer < weights.config().layers; ++layer) {
     const auto places = weights.layer_places(layer);
     auto& matrices = result.layers.emplace_back();
     for (int i = 0; i < kLayerMatrices; ++i) {
       if (places[i].matrix.rows == 0) continue;
-      const QuantizedMatrix quantized(places[i].matrix, bits, group_size, threads);
+      matrices[i].shape = quantized_shape(places[i].matrix, bits, group_size);
+      matrices[i].scales = place(scale_bytes(matrices[i].shape));
+      matrices[i].data = place(element_bytes(matrices[i].shape));
+    }
+  }
+  return result;
+}
+
+StreamedLayers write_quantized_layers(const ModelWeights& weights, int bits, std::int64_t group_size,
+                                      const std::filesystem::path& path, int threads) {
+  DurableFile file(path);
+  for (std::int64_t layer = 0; layer < weights.config().layers; ++layer) {
+    for (const MatrixPlace& place : weights.layer_places(layer)) {
+      if (place.matrix.rows == 0) continue;
+      const QuantizedMatrix quantized(place.matrix, bits, group_size, threads);
       const WeightMatrix& view = quantized.view();
-      matrices[i].shape = view;
-      const std::int64_t scales = bands_of(view.rows) * (view.columns / view.group_size) *
-                                  static_cast<std::int64_t>(sizeof(BandScales));
-      matrices[i].scales = append(view.scales, scales);
-      matrices[i].data = append(view.data, matrix_bytes(view));
+      file.write(view.scales, static_cast<std::size_t>(scale_bytes(view)));
+      file.write(view.data, static_cast<std::size_t>(element_bytes(view)));
     }
   }
   file.finish();
-  return result;
+  return quantized_layers_in(weights, bits, group_size, path);
 }
 
 }  // namespace deepscale

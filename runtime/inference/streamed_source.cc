@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "comm/base/error.h"
+#include "runtime/checkpoint/mapped_file.h"
 #include "runtime/inference/direct_file.h"
 
 namespace deepscale {
@@ -37,6 +38,12 @@ std::int64_t room_of(const std::array<StreamedMatrix, kLayerMatrices>& layer) {
   std::int64_t room = 0;
   for (const StreamedMatrix& matrix : layer) room += room_of(matrix.data) + room_of(matrix.scales);
   return room;
+}
+
+[[noreturn]] void throw_cut_short(const std::filesystem::path& path, std::int64_t end) {
+  throw Error(ErrorCode::kProtocol,
+              fmt::format("{} ends at byte {}, before the weights that it should hold do: it was cut short",
+                          path.string(), end));
 }
 
 class StreamedSource : public LayerSource {
@@ -166,11 +173,7 @@ class StreamedSource : public LayerSource {
   void perform(const Read& read) const {
     const DirectFile& file = *files_[read.file];
     const std::int64_t count = file.read(read.offset, read.bytes, read.destination);
-    if (count < read.needed)
-      throw Error(
-          ErrorCode::kProtocol,
-          fmt::format("{} ends at byte {}, before the weights that it should hold do: it was cut short",
-                      file.path().string(), read.offset + count));
+    if (count < read.needed) throw_cut_short(file.path(), read.offset + count);
   }
 
   StreamedLayers layers_;
@@ -189,7 +192,43 @@ class StreamedSource : public LayerSource {
   std::vector<std::thread> readers_;
 };
 
+class MappedLayers : public LayerSource {
+ public:
+  explicit MappedLayers(const StreamedLayers& layers) {
+    for (const std::filesystem::path& path : layers.files)
+      files_.push_back(std::make_unique<MappedFile>(path));
+    for (const auto& layer : layers.layers) {
+      LayerMatrices& matrices = layers_.emplace_back();
+      for (int i = 0; i < kLayerMatrices; ++i) {
+        matrices[i] = layer[i].shape;
+        matrices[i].data = place_of(layer[i].data);
+        matrices[i].scales = reinterpret_cast<const BandScales*>(place_of(layer[i].scales));
+        bytes_ += layer[i].data.bytes + layer[i].scales.bytes;
+      }
+    }
+  }
+  const LayerMatrices& acquire(std::int64_t layer) override { return layers_[layer]; }
+  std::int64_t resident_bytes() const override { return bytes_; }
+
+ private:
+  const std::byte* place_of(const FilePart& part) const {
+    if (part.bytes == 0) return nullptr;
+    const MappedFile& file = *files_[part.file];
+    if (part.offset + part.bytes > static_cast<std::int64_t>(file.size()))
+      throw_cut_short(file.path(), static_cast<std::int64_t>(file.size()));
+    return file.data() + part.offset;
+  }
+
+  std::vector<std::unique_ptr<MappedFile>> files_;
+  std::vector<LayerMatrices> layers_;
+  std::int64_t bytes_ = 0;
+};
+
 }  // namespace
+
+std::unique_ptr<LayerSource> make_mapped_source(StreamedLayers layers) {
+  return std::make_unique<MappedLayers>(layers);
+}
 
 StreamedLayers layers_in_files(const ModelWeights& weights) {
   StreamedLayers result;

@@ -43,6 +43,10 @@ struct StreamOptions {
 // The layers where they stand in the model's own files.
 StreamedLayers layers_in_files(const ModelWeights& weights);
 
+// Where write_quantized_layers() puts the layers.
+StreamedLayers quantized_layers_in(const ModelWeights& weights, int bits, std::int64_t group_size,
+                                   const std::filesystem::path& path);
+
 // Quantises the layers one by one into `path`, which is overwritten, by so many threads, and says where they
 // stand there. Errors as of QuantizedMatrix, and kSystem with the file for a disk that is full or a folder
 // that is not writable.
@@ -50,5 +54,9 @@ StreamedLayers write_quantized_layers(const ModelWeights& weights, int bits, std
                                       const std::filesystem::path& path, int threads = 1);
 
 std::unique_ptr<LayerSource> make_streamed_source(StreamedLayers layers, const StreamOptions& options = {});
+
+// The files' own pages, all of them: one copy for all processes of the machine. Error(kProtocol) for a file
+// that is too short.
+std::unique_ptr<LayerSource> make_mapped_source(StreamedLayers layers);
 
 }  // namespace deepscale

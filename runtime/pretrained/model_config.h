@@ -91,4 +91,12 @@ struct RopeFrequencies {
 };
 RopeFrequencies rope_frequencies(const ModelConfig& config, std::int64_t sequence_length);
 
+// The rotations of a model's heads: element i of a head turns with element i + pairs. No pairs where the
+// model has no rotary embedding.
+struct RopeTable {
+  std::int64_t pairs = 0;
+  std::vector<float> cosines, sines;  // [positions, pairs]
+};
+RopeTable rope_table(const ModelConfig& config, std::int64_t positions);
+
 }  // namespace deepscale

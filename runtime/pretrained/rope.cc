@@ -56,4 +56,18 @@ RopeFrequencies rope_frequencies(const ModelConfig& config, std::int64_t sequenc
   return result;
 }
 
+RopeTable rope_table(const ModelConfig& config, std::int64_t positions) {
+  if (config.architecture != Architecture::kLlama && config.architecture != Architecture::kPhi3) return {};
+  const RopeFrequencies frequencies = rope_frequencies(config, positions);
+  RopeTable table{.pairs = static_cast<std::int64_t>(frequencies.radians_per_position.size())};
+  for (std::int64_t position = 0; position < positions; ++position) {
+    for (const float radians : frequencies.radians_per_position) {
+      const float angle = static_cast<float>(position) * radians;
+      table.cosines.push_back(std::cos(angle) * static_cast<float>(frequencies.attention_factor));
+      table.sines.push_back(std::sin(angle) * static_cast<float>(frequencies.attention_factor));
+    }
+  }
+  return table;
+}
+
 }  // namespace deepscale

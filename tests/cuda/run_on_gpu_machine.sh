@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the project on a machine with a GPU and no network, and runs what needs the GPU there: the tests with the label cuda, the
-# environment report, the table of NCCL with a rank on every GPU, and the examples cifar10,
-# bert_pretraining and sft on one and two ranks.
+# environment report, the table of NCCL with a rank on every GPU, the examples cifar10,
+# bert_pretraining and sft on one and two ranks, and zero_inference.
 #
 #   pack:  tests/cuda/run_on_gpu_machine.sh pack FOLDER     here: what that machine lacks, as FOLDER/third_party.tar.gz (about 20 MB)
 #   run:   tests/cuda/run_on_gpu_machine.sh run FOLDER      there: python3 with torch, cmake and ninja, g++, and the CUDA toolkit
@@ -11,7 +11,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 
 readonly BUILD=build-gpu
-readonly TARGETS=(deepscale cifar10 bert_pretraining sft nccl_device_test nccl_join_test engine_cuda_test cuda_rank)
+readonly TARGETS=(deepscale cifar10 bert_pretraining sft zero_inference nccl_device_test nccl_join_test engine_cuda_test device_decoder_cuda_test cuda_rank)
 failed=()
 
 say() { printf '== %4ds %s\n' "$SECONDS" "$*"; }
@@ -96,6 +96,19 @@ sft() {
     --learning_rate 1e-3 "${@:3}" | grep -vE 'Latency|Model Parameters'
 }
 
+# A quarter of the layers of Llama-2-7B, for zero_inference --dummy.
+llama_shape() {
+  mkdir -p "$BUILD/llama" &&
+    printf '{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
+      "num_hidden_layers": 8, "num_attention_heads": 32, "num_key_value_heads": 32, "max_position_embeddings": 4096}' >"$BUILD/llama/config.json"
+}
+
+# zero_inference OPTION...: the announcement's command
+zero_inference() {
+  timeout -k 5 120 "$BUILD/bin/zero_inference" --model "$BUILD/llama" --dummy --offload-dir "$BUILD" --batch-size 64 --prompt-len 8 --gen-len 32 --loops 2 \
+    --device cuda "$@" | grep -v '^[0-9]*: '
+}
+
 # The NCCL that torch loads; nothing where it lies on the system's path, or inside torch.
 nccl_library() {
   python3 -c 'import torch; print(next((line.split()[-1] for line in open("/proc/self/maps") if "libnccl" in line), ""))'
@@ -135,6 +148,12 @@ run() {
     step "sft, two ranks, stage 3" sft 2 3
     step "sft, one rank, int8 base" sft 1 0 --quant_bits 8
   fi
+  step "a quarter of Llama-2-7B" llama_shape
+  step "zero_inference, weights on the GPU" zero_inference --profile
+  step "zero_inference, weights in pinned host memory" zero_inference --cpu-offload --pin-memory 1 --profile
+  step "zero_inference, weights in mapped files, cache in host memory" zero_inference --cpu-offload --kv-offload
+  step "zero_inference, int4" zero_inference --quant-bits 4
+  step "zero_inference, from files" zero_inference --disk-offload
   if ((${#failed[@]})); then
     say "FAILED: ${failed[*]}"
     return 1

@@ -40,6 +40,8 @@ TEST(ZeroInferenceOptions, ReadEveryOther) {
                                   "32",
                                   "--pin-memory",
                                   "1",
+                                  "--device",
+                                  "cuda",
                                   "--loops",
                                   "2",
                                   "--threads",
@@ -66,6 +68,8 @@ TEST(ZeroInferenceOptions, ReadEveryOther) {
   EXPECT_EQ(options.offload_folder, "d");
   EXPECT_EQ(options.quant_bits, 4);
   EXPECT_EQ(options.group_size, 32);
+  EXPECT_TRUE(options.pins_memory);
+  EXPECT_EQ(options.device, "cuda");
   EXPECT_EQ(options.loops, 2);
   EXPECT_EQ(options.threads, 3);
   EXPECT_EQ(options.temperature, 0.5);
@@ -88,6 +92,7 @@ TEST(ZeroInferenceOptions, RefuseMistakesInOneSentence) {
               HasSubstr("--batch-size: expected a whole number"));
   EXPECT_THAT(message({"--model", "m", "--top-p", "x"}), HasSubstr("--top-p: expected a number"));
   EXPECT_THAT(message({"--model", "m", "--cpu-offload", "--disk-offload"}), HasSubstr("exclude each other"));
+  EXPECT_THAT(message({"--model", "m", "--device", "gpu"}), HasSubstr("--device: expected cpu or cuda"));
   EXPECT_THAT(message({"--model", "m", "--genlen", "4"}), HasSubstr("--gen-len"));
 }
 

@@ -16,6 +16,11 @@ using ::testing::HasSubstr;
 
 constexpr const char* kSmall = " --batch-size 4 --prompt-len 6 --gen-len 5 --loops 1 ";
 
+// A shape whose columns are groups of 64.
+constexpr const char* kQuantisable =
+    R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 96, "hidden_size": 64,
+    "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 32})";
+
 std::string model(const std::string& name) {
   return std::string(" --model ") + GOLDEN_MODELS "/" + name;
 }
@@ -48,20 +53,33 @@ TEST(ZeroInference, RanksSplitThePromptsAndTheFirstTellsTheSameTexts) {
   EXPECT_THAT(split, HasSubstr(alone.substr(0, alone.find("2: "))));
 }
 
+TEST(ZeroInference, RanksShareQuantisedLayersAndLeaveNoFileOfThem) {
+  const deepscale::testing::TemporaryFolder folder;
+  folder.write("config.json", kQuantisable);
+  const auto offload = folder.path() / "offload";
+  const std::string arguments = " --model " + folder.path().string() + kSmall +
+                                "--dummy --quant-bits 8 --offload-dir " + offload.string();
+  const std::string alone = texts_of(generate(arguments));
+  for (const char* more : {"", " --disk-offload"}) {
+    const std::string split = texts_of(run_program(
+        DEEPSCALE_PROGRAM " launch --no_tag_output --num_gpus 2 " ZERO_INFERENCE_PROGRAM + arguments + more));
+    EXPECT_THAT(split, HasSubstr(alone.substr(0, alone.find("2: "))));
+    EXPECT_TRUE(std::filesystem::is_empty(offload));
+  }
+}
+
 TEST(ZeroInference, TellsTheSummaryOfRunModel) {
   const Outcome outcome = generate(model("llama") + kSmall + "--profile");
-  for (const char* part : {"model size: ", "cache size: ", "hidden size (p): ", "peak memory: ",
-                           "prefill latency: ", "prefill throughput: ", "decode latency: ",
-                           "decode throughput: ", "total latency: ", "total throughput: ", "compute ms"})
+  for (const char* part :
+       {"model size: ", "cache size: ", "hidden size (p): ", "peak memory: ", "prefill latency: ",
+        "prefill throughput: ", "decode latency: ", "decode throughput: ", "total latency: ",
+        "total throughput: ", "compute ms", "GB/s of reading them only"})
     EXPECT_THAT(outcome.output, HasSubstr(part));
 }
 
 TEST(ZeroInference, DummyWeightsAndQuantisedLayersLeaveNothingBehind) {
   const deepscale::testing::TemporaryFolder folder;
-  folder.write(
-      "config.json",
-      R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 96, "hidden_size": 64,
-    "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 32})");
+  folder.write("config.json", kQuantisable);
   const auto offload = folder.path() / "offload";
   const auto trace = folder.path() / "trace.json";
   const Outcome outcome = generate(" --model " + folder.path().string() + kSmall +
@@ -85,6 +103,8 @@ TEST(ZeroInference, MistakesAreOneSentence) {
   EXPECT_THAT(refusal(model("llama") + " --prompt-len 60 --gen-len 10"), HasSubstr("positions"));
   EXPECT_THAT(refusal(model("llama") + " --prompt hello"), HasSubstr("tokenizer.json"));
   EXPECT_THAT(refusal(model("llama") + kSmall + "--quant-bits 8"), HasSubstr("group size"));
+  EXPECT_THAT(refusal(model("llama") + kSmall + "--device cuda"), HasSubstr("leave the option out"))
+      << "no GPU is here";
 }
 
 }  // namespace

@@ -59,7 +59,7 @@ endif()
 # What the CUDA lane compiles and links: the programs and tests/cuda, which need a device to run.
 if(DEEPSCALE_CUDA_ENABLED)
   add_custom_target(cuda_targets)
-  foreach(program cifar10)
+  foreach(program cifar10 zero_inference)
     if(TARGET ${program})
       add_dependencies(cuda_targets ${program})
     endif()

@@ -30,7 +30,7 @@ LAYERS = {
     "tests": ["comm", "agents", "launcher", "runtime", "examples"],
 }
 FLOORS = ("comm", "agents", "launcher", "runtime", "examples", "tests")
-TORCH_FOLDERS = ("runtime/engine", "runtime/models", "examples", "tests/cuda", "tests/torch", "tests/bench", "tests/peers")
+TORCH_FOLDERS = ("runtime/engine", "runtime/models", "runtime/device_inference", "examples", "tests/cuda", "tests/torch", "tests/bench", "tests/peers")
 TORCH_FREE_FOLDERS = ("examples/hello_ranks", "examples/zero_inference")
 TORCH_HEADER = re.compile(r"(torch|ATen|c10|caffe2)/")
 CXXOPTS_FOLDERS = ("launcher/cli", "examples")

@@ -1,12 +1,11 @@
-#include "runtime/inference/decoder.h"
-
-#include <fmt/format.h>
+#include "runtime/inference/host_decoder.h"
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <utility>
 
-#include "comm/base/error.h"
+#include "comm/base/process_memory.h"
 #include "runtime/inference/activation.h"
 #include "runtime/inference/linear_kernel.h"
 
@@ -14,16 +13,7 @@ namespace deepscale {
 
 namespace {
 
-CacheShape cache_shape(const ModelConfig& config, const DecoderOptions& options) {
-  const std::int64_t positions = options.positions == 0 ? config.max_positions : options.positions;
-  if (positions > config.max_positions) {
-    throw Error(
-        ErrorCode::kInvalidArgument,
-        fmt::format(
-            "the prompt and what is to be generated need {} positions, and the model has {}: shorten one "
-            "of them",
-            positions, config.max_positions));
-  }
+CacheShape cache_shape(const ModelConfig& config, const DecoderOptions& options, std::int64_t positions) {
   return {config.layers, options.sequences, config.key_value_heads,
           positions,     config.head_size,  options.cache_dtype};
 }
@@ -41,49 +31,29 @@ void add(std::vector<float>& sum, const std::vector<float>& term) {
 
 }  // namespace
 
-struct Decoder::Token {
-  std::int64_t sequence = 0;
-  std::int64_t position = 0;
-  std::int32_t id = 0;
-};
-
 // Of the tokens of one step, [tokens, width] each.
-struct Decoder::Activations {
+struct HostDecoder::Activations {
   std::vector<float> hidden, normed, query, key, value, attended, projected, gate, up, last, logits;
-  std::vector<std::size_t> last_tokens;  // of each sequence that occurs
 };
 
-Decoder::Decoder(std::shared_ptr<const ModelWeights> weights, std::unique_ptr<LayerSource> source,
-                 const DecoderOptions& options)
+HostDecoder::HostDecoder(std::shared_ptr<const ModelWeights> weights, std::unique_ptr<LayerSource> source,
+                         const DecoderOptions& options)
     : weights_(std::move(weights)),
       source_(std::move(source)),
       outer_(weights_->outer()),
-      cache_(cache_shape(weights_->config(), options)),
+      tokens_(weights_->config(), options),
+      cache_(cache_shape(weights_->config(), options, tokens_.positions())),
       team_(options.threads),
-      lengths_(static_cast<std::size_t>(options.sequences), 0),
       activations_(std::make_unique<Activations>()),
       timings_(static_cast<std::size_t>(weights_->config().layers)) {
   for (std::int64_t layer = 0; layer < config().layers; ++layer)
     vectors_.push_back(weights_->layer_vectors(layer));
-  if (config().architecture == Architecture::kOpt) return;
-  const RopeFrequencies frequencies = rope_frequencies(config(), positions());
-  rotated_ = 2 * static_cast<std::int64_t>(frequencies.radians_per_position.size());
-  for (std::int64_t position = 0; position < positions(); ++position) {
-    for (const float radians : frequencies.radians_per_position) {
-      const float angle = static_cast<float>(position) * radians;
-      cosines_.push_back(std::cos(angle) * static_cast<float>(frequencies.attention_factor));
-      sines_.push_back(std::sin(angle) * static_cast<float>(frequencies.attention_factor));
-    }
-  }
+  rope_ = rope_table(config(), positions());
 }
 
-Decoder::~Decoder() = default;
+HostDecoder::~HostDecoder() = default;
 
-void Decoder::reset() {
-  std::fill(lengths_.begin(), lengths_.end(), 0);
-}
-
-std::int64_t Decoder::resident_weight_bytes() const {
+std::int64_t HostDecoder::resident_weight_bytes() const {
   std::int64_t bytes =
       source_->resident_bytes() +
       outer_.token_embedding.rows * row_bytes(outer_.token_embedding.format, config().hidden_size);
@@ -92,37 +62,50 @@ std::int64_t Decoder::resident_weight_bytes() const {
   return bytes;
 }
 
-// Checks all tokens before any state changes.
-void Decoder::place_tokens(std::span<const DecoderToken> tokens) {
-  std::vector<std::int64_t> lengths = lengths_;
-  tokens_.clear();
-  std::vector<std::size_t>& last = activations_->last_tokens;
-  std::vector<std::int64_t> place_of(lengths.size(), -1);
-  last.clear();
-  for (const DecoderToken& token : tokens) {
-    if (token.sequence < 0 || token.sequence >= cache_.shape().sequences)
-      throw Error(ErrorCode::kInvalidArgument, fmt::format("there is no sequence {}: the cache has {}",
-                                                           token.sequence, cache_.shape().sequences));
-    if (token.token < 0 || token.token >= config().vocab_size)
-      throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("there is no token {}: the model has a vocabulary of {}", token.token,
-                              config().vocab_size));
-    std::int64_t& length = lengths[token.sequence];
-    if (length == positions())
-      throw Error(
-          ErrorCode::kInvalidArgument,
-          fmt::format("sequence {} has all the {} positions that its cache has", token.sequence, length));
-    if (place_of[token.sequence] < 0) {
-      place_of[token.sequence] = static_cast<std::int64_t>(last.size());
-      last.push_back(0);
-    }
-    last[place_of[token.sequence]] = tokens_.size();
-    tokens_.push_back({token.sequence, length++, token.token});
-  }
-  lengths_ = std::move(lengths);
+std::int64_t HostDecoder::peak_bytes() const {
+  return peak_resident_bytes();
 }
 
-void Decoder::embed() {
+void HostDecoder::read(std::span<const std::byte> memory) {
+  using Word = std::uint64_t;
+  constexpr std::int64_t kWordsAtOnce = 1 << 16;
+  team_.run(static_cast<std::int64_t>(memory.size() / sizeof(Word)), kWordsAtOnce,
+            [&](std::int64_t begin, std::int64_t end) {
+              Word words[4] = {};
+              Word mixed = 0;
+              for (std::int64_t at = begin; at < end; at += 4) {
+                const auto count = static_cast<std::size_t>(std::min<std::int64_t>(4, end - at));
+                std::memcpy(words, memory.data() + at * sizeof(Word), count * sizeof(Word));
+                mixed ^= words[0] ^ words[1] ^ words[2] ^ words[3];
+              }
+              const volatile Word kept = mixed;  // so that the reads are not left out
+              (void)kept;
+            });
+}
+
+// Of files the first round only brings the readers into their stride: they had time to fetch before it.
+LayerReading HostDecoder::read_layers() {
+  LayerReading reading;
+  for (int round = 0; round < 2; ++round) {
+    const auto start = std::chrono::steady_clock::now();
+    reading.bytes = 0;
+    for (std::int64_t layer = 0; layer < config().layers; ++layer) {
+      const LayerMatrices& matrices = source_->acquire(layer);
+      const bool was_brought = source_->last_transfer().bytes > 0;
+      for (const WeightMatrix& matrix : matrices) {
+        reading.bytes += element_bytes(matrix) + scale_bytes(matrix);
+        if (was_brought) continue;
+        read({matrix.data, static_cast<std::size_t>(element_bytes(matrix))});
+        read({reinterpret_cast<const std::byte*>(matrix.scales),
+              static_cast<std::size_t>(scale_bytes(matrix))});
+      }
+    }
+    reading.time = std::chrono::steady_clock::now() - start;
+  }
+  return reading;
+}
+
+void HostDecoder::embed() {
   const std::int64_t width = config().hidden_size;
   std::vector<float>& hidden = activations_->hidden;
   hidden.resize(tokens_.size() * width);
@@ -137,7 +120,7 @@ void Decoder::embed() {
   }
 }
 
-void Decoder::norm(const Norm& norm, const float* input, float* output) const {
+void HostDecoder::norm(const Norm& norm, const float* input, float* output) const {
   const std::int64_t width = config().hidden_size;
   const bool is_layer_norm = !norm.bias.empty();
   double sum = 0, squares = 0;
@@ -152,8 +135,8 @@ void Decoder::norm(const Norm& norm, const float* input, float* output) const {
     output[i] = (input[i] - mean) * scale * norm.weight[i] + (is_layer_norm ? norm.bias[i] : 0.0f);
 }
 
-void Decoder::product(const WeightMatrix& matrix, const std::vector<float>& bias,
-                      std::span<const float> input, std::vector<float>& output) {
+void HostDecoder::product(const WeightMatrix& matrix, const std::vector<float>& bias,
+                          std::span<const float> input, std::vector<float>& output) {
   const std::int64_t count = static_cast<std::int64_t>(input.size()) / matrix.columns;
   output.resize(static_cast<std::size_t>(count * matrix.rows));
   constexpr std::int64_t kRowsAtOnce = 16;  // so that threads write to cache lines of their own
@@ -165,8 +148,8 @@ void Decoder::product(const WeightMatrix& matrix, const std::vector<float>& bias
   });
 }
 
-void Decoder::in_parts(std::vector<float>& values,
-                       const std::function<void(std::span<float>, std::int64_t)>& work) {
+void HostDecoder::in_parts(std::vector<float>& values,
+                           const std::function<void(std::span<float>, std::int64_t)>& work) {
   constexpr std::int64_t kValuesAtOnce = 1024;
   team_.run(static_cast<std::int64_t>(values.size()), kValuesAtOnce,
             [&](std::int64_t begin, std::int64_t end) {
@@ -175,10 +158,10 @@ void Decoder::in_parts(std::vector<float>& values,
 }
 
 // Pairs are (i, i + half), as transformers has them.
-void Decoder::rotate(float* heads, std::int64_t count, std::int64_t position) const {
-  const std::int64_t half = rotated_ / 2;
-  const float* cosines = cosines_.data() + position * half;
-  const float* sines = sines_.data() + position * half;
+void HostDecoder::rotate(float* heads, std::int64_t count, std::int64_t position) const {
+  const std::int64_t half = rope_.pairs;
+  const float* cosines = rope_.cosines.data() + position * half;
+  const float* sines = rope_.sines.data() + position * half;
   for (std::int64_t head = 0; head < count; ++head) {
     float* left = heads + head * config().head_size;
     float* right = left + half;
@@ -190,8 +173,8 @@ void Decoder::rotate(float* heads, std::int64_t count, std::int64_t position) co
   }
 }
 
-void Decoder::attend_head(std::int64_t layer, std::int64_t token, std::int64_t head,
-                          std::vector<float>& scores) {
+void HostDecoder::attend_head(std::int64_t layer, std::int64_t token, std::int64_t head,
+                              std::vector<float>& scores) {
   const std::int64_t size = config().head_size;
   const std::int64_t group = config().attention_heads / config().key_value_heads;
   const KeyValueCache::Slot slot{layer, tokens_[token].sequence, head / group};
@@ -205,14 +188,14 @@ void Decoder::attend_head(std::int64_t layer, std::int64_t token, std::int64_t h
   cache_.combine(slot, first, seen - first, scores.data(), activations_->attended.data() + at);
 }
 
-void Decoder::attend(std::int64_t layer) {
+void HostDecoder::attend(std::int64_t layer) {
   Activations& a = *activations_;
   const std::int64_t size = config().head_size, heads = config().attention_heads;
   const float scale = 1.0f / std::sqrt(static_cast<float>(size));
   for (std::size_t i = 0; i < tokens_.size(); ++i) {
     float* key = a.key.data() + i * config().key_value_heads * size;
     float* query = a.query.data() + i * heads * size;
-    if (rotated_ > 0) {
+    if (rope_.pairs > 0) {
       rotate(key, config().key_value_heads, tokens_[i].position);
       rotate(query, heads, tokens_[i].position);
     }
@@ -229,7 +212,7 @@ void Decoder::attend(std::int64_t layer) {
   });
 }
 
-void Decoder::run_layer(std::int64_t layer, const LayerMatrices& matrices) {
+void HostDecoder::run_layer(std::int64_t layer, const LayerMatrices& matrices) {
   Activations& a = *activations_;
   const LayerVectors& vectors = vectors_[layer];
   const auto apply = [&](LayerMatrix matrix, const std::vector<float>& input, std::vector<float>& output) {
@@ -263,9 +246,9 @@ void Decoder::run_layer(std::int64_t layer, const LayerMatrices& matrices) {
   add(a.hidden, a.projected);
 }
 
-std::span<const float> Decoder::step(std::span<const DecoderToken> tokens) {
+std::span<const float> HostDecoder::step(std::span<const DecoderToken> tokens) {
   using Clock = std::chrono::steady_clock;
-  place_tokens(tokens);
+  tokens_.place(tokens);
   embed();
   for (std::int64_t layer = 0; layer < config().layers; ++layer) {
     const auto asked = Clock::now();
@@ -276,9 +259,10 @@ std::span<const float> Decoder::step(std::span<const DecoderToken> tokens) {
   }
   Activations& a = *activations_;
   const std::int64_t width = config().hidden_size;
-  a.last.resize(a.last_tokens.size() * width);
-  for (std::size_t i = 0; i < a.last_tokens.size(); ++i) {
-    const float* hidden = a.hidden.data() + a.last_tokens[i] * width;
+  const std::vector<std::size_t>& last = tokens_.last_of_rows();
+  a.last.resize(last.size() * width);
+  for (std::size_t i = 0; i < last.size(); ++i) {
+    const float* hidden = a.hidden.data() + last[i] * width;
     if (config().has_final_norm)
       norm(outer_.final_norm, hidden, a.last.data() + i * width);
     else
