@@ -34,17 +34,15 @@ void DeviceMatrix::copy_from(const DeviceMatrix& source) {
 // Layouts as of weight_format.h.
 at::Tensor DeviceMatrix::dense(at::ScalarType dtype) const {
   if (!scales.defined()) return elements.to(dtype);
-  const std::int64_t bands = elements.size(0);
-  at::Tensor levels = elements.view({bands, -1, kBandRows, 1, 4});
-  if (format == WeightFormat::kInt4) {
+  at::Tensor levels = elements;
+  if (format == WeightFormat::kInt4)
     levels = at::cat({levels.bitwise_and(15), levels.bitwise_right_shift(4)}, 3);
-  }
-  const at::Tensor grouped =
-      levels.transpose(1, 2).reshape({bands, kBandRows, scales.size(1), -1}).to(at::kFloat);
-  const auto of_rows = [&](std::int64_t part) {
-    return scales.select(2, part).transpose(1, 2).unsqueeze(-1);
+  const std::int64_t groups = scales.size(1), filled_rows = scales.size(0) * kBandRows;
+  const at::Tensor grouped = levels.permute({0, 2, 1, 3}).reshape({filled_rows, groups, -1}).to(at::kFloat);
+  const auto of_rows = [&](std::int64_t which) {
+    return scales.select(2, which).transpose(1, 2).reshape({filled_rows, groups, 1});
   };
-  return grouped.mul_(of_rows(0)).add_(of_rows(1)).flatten(2).flatten(0, 1).narrow(0, 0, rows).to(dtype);
+  return grouped.mul_(of_rows(0)).add_(of_rows(1)).view({filled_rows, -1}).narrow(0, 0, rows).to(dtype);
 }
 
 at::ScalarType scalar_type(WeightFormat format) {
@@ -71,7 +69,8 @@ DeviceMatrix view_of(const WeightMatrix& matrix) {
     return view;
   }
   const std::int64_t bands = bands_of(matrix.rows);
-  view.elements = at::from_blob(elements, {bands, element_bytes(matrix) / bands}, at::kByte);
+  const std::int64_t words = matrix.columns / word_columns(matrix.format);
+  view.elements = at::from_blob(elements, {bands, words, kBandRows, 4}, at::kByte);
   view.scales = at::from_blob(const_cast<BandScales*>(matrix.scales),
                               {bands, matrix.columns / matrix.group_size, 2, kBandRows}, at::kFloat);
   return view;

@@ -13,8 +13,10 @@ namespace deepscale {
 struct DeviceMatrix {
   WeightFormat format = WeightFormat::kFloat32;
   std::int64_t rows = 0;
-  at::Tensor elements;  // [rows, columns], or [bands, bytes of a band] where quantised; undefined: no matrix
-  at::Tensor scales;    // fp32 [bands, groups, 2, 16], scales and minima; undefined unless quantised
+  // [rows, columns]; quantised: bytes, [bands, words of a row, rows of a band, 4]. Undefined: no matrix.
+  at::Tensor elements;
+  at::Tensor
+      scales;  // fp32 [bands, groups, 2, rows of a band], scale and minimum; undefined unless quantised
 
   std::int64_t bytes() const;
   // Of the same shape, with memory of its own.

@@ -93,9 +93,9 @@ LayerReading HostDecoder::read_layers() {
       const LayerMatrices& matrices = source_->acquire(layer);
       const bool was_brought = source_->last_transfer().bytes > 0;
       for (const WeightMatrix& matrix : matrices) {
-        reading.bytes += element_bytes(matrix) + scale_bytes(matrix);
+        reading.bytes += matrix_bytes(matrix) + scale_bytes(matrix);
         if (was_brought) continue;
-        read({matrix.data, static_cast<std::size_t>(element_bytes(matrix))});
+        read({matrix.data, static_cast<std::size_t>(matrix_bytes(matrix))});
         read({reinterpret_cast<const std::byte*>(matrix.scales),
               static_cast<std::size_t>(scale_bytes(matrix))});
       }

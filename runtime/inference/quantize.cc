@@ -120,8 +120,8 @@ WeightMatrix quantized_shape(const WeightMatrix& source, int bits, std::int64_t 
 
 QuantizedMatrix::QuantizedMatrix(const WeightMatrix& source, int bits, std::int64_t group_size, int threads)
     : view_(quantized_shape(source, bits, group_size)) {
-  data_.resize(static_cast<std::size_t>(element_bytes(view_)));
-  scales_.resize(static_cast<std::size_t>(scale_bytes(view_)) / sizeof(BandScales));
+  data_.resize(static_cast<std::size_t>(matrix_bytes(view_)));
+  scales_.resize(static_cast<std::size_t>(bands_of(source.rows) * (source.columns / group_size)));
   view_.data = data_.data();
   view_.scales = scales_.data();
   const Quantized to{view_, reinterpret_cast<std::uint8_t*>(data_.data()), scales_.data()};

@@ -20,7 +20,7 @@ StreamedLayers quantized_layers_in(const ModelWeights& weights, int bits, std::i
       if (places[i].matrix.rows == 0) continue;
       matrices[i].shape = quantized_shape(places[i].matrix, bits, group_size);
       matrices[i].scales = place(scale_bytes(matrices[i].shape));
-      matrices[i].data = place(element_bytes(matrices[i].shape));
+      matrices[i].data = place(matrix_bytes(matrices[i].shape));
     }
   }
   return result;
@@ -35,7 +35,7 @@ StreamedLayers write_quantized_layers(const ModelWeights& weights, int bits, std
       const QuantizedMatrix quantized(place.matrix, bits, group_size, threads);
       const WeightMatrix& view = quantized.view();
       file.write(view.scales, static_cast<std::size_t>(scale_bytes(view)));
-      file.write(view.data, static_cast<std::size_t>(element_bytes(view)));
+      file.write(view.data, static_cast<std::size_t>(matrix_bytes(view)));
     }
   }
   file.finish();

@@ -61,15 +61,10 @@ constexpr std::int64_t row_bytes(WeightFormat format, std::int64_t columns) {
   return 0;
 }
 
-// Bytes of all elements, and of all scales; those that fill up a last band included.
-constexpr std::int64_t element_bytes(const WeightMatrix& matrix) {
+// Bytes of all elements of a matrix, those that fill up its last band included.
+constexpr std::int64_t matrix_bytes(const WeightMatrix& matrix) {
   const std::int64_t rows = is_quantized(matrix.format) ? bands_of(matrix.rows) * kBandRows : matrix.rows;
   return rows * row_bytes(matrix.format, matrix.columns);
-}
-constexpr std::int64_t scale_bytes(const WeightMatrix& matrix) {
-  if (matrix.group_size == 0) return 0;
-  return bands_of(matrix.rows) * (matrix.columns / matrix.group_size) *
-         static_cast<std::int64_t>(sizeof(BandScales));
 }
 
 // Columns that the four bytes of a row in a band hold.
@@ -82,6 +77,12 @@ constexpr std::int64_t word_place(const WeightMatrix& matrix, std::int64_t row, 
   constexpr std::int64_t kWordBytes = 4;
   return row / kBandRows * kBandRows * row_bytes(matrix.format, matrix.columns) +
          (column / word_columns(matrix.format) * kBandRows + row % kBandRows) * kWordBytes;
+}
+
+constexpr std::int64_t scale_bytes(const WeightMatrix& matrix) {
+  if (!is_quantized(matrix.format)) return 0;
+  return bands_of(matrix.rows) * (matrix.columns / matrix.group_size) *
+         static_cast<std::int64_t>(sizeof(BandScales));
 }
 
 }  // namespace deepscale

@@ -161,6 +161,7 @@ TEST_F(DeviceDummyModelTest, ActivationsOf16BitsGiveTheLogitsWithinTheirRounding
   }
 }
 
+// The products of the CPU may round activations to 15 bits of the largest in a group.
 TEST_F(DeviceDummyModelTest, QuantisedLayersAreThoseOfTheCpu) {
   for (const int bits : {8, 4}) {
     const auto wanted = on_the_host(make_quantized_source(*weights_, bits, 32));
