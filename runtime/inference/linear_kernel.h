@@ -7,8 +7,8 @@
 // time; the sets differ in the order of sums, so in rounding.
 //
 // Quantised weights are multiplied by AVX-512's integer dot products (VNNI) where the processor has them: an
-// activation is then a whole number of 15 bits, relative to the largest of its row in up to 256 columns of a
-// group.
+// activation is then a whole number of 16 bits with its sign, relative to the largest of its row in up to 256
+// columns of a group.
 #pragma once
 
 #include <cstdint>

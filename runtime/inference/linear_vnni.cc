@@ -10,7 +10,7 @@ namespace deepscale {
 namespace {
 
 // A level is a byte without a sign, as vpdpbusd takes it. An activation is two with one: it is
-// scale * (128 * high + low), with a scale for its row of a run, so it keeps 15 bits of the largest there.
+// scale * (256 * high + low), with a scale for its row of a run: 16 bits with the sign, of the largest there.
 // Packed are, for each 4 columns, the high bytes of each row, then the low ones; then the rows' scales, then
 // the sums of their whole numbers.
 struct Vnni {
@@ -46,15 +46,15 @@ struct Vnni {
     auto* scales = reinterpret_cast<float*>(packed + 2 * run.columns * count);
     for (int m = 0; m < count; ++m) {
       const float* input = run.input + m * run.stride;
-      constexpr float kLargest = 127 * 128 + 63;
+      constexpr float kLargest = 127 * 256 + 127;
       const float largest = largest_magnitude(input, run.columns);
       constexpr float kNothing = 1e-30f;  // its inverse would not be finite
       const __m512 inverse = _mm512_set1_ps(largest > kNothing ? kLargest / largest : 0.0f);
       __m512i sum = _mm512_setzero_si512();
       for (std::int64_t k = 0; k < run.columns; k += kWidth) {
         const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(input + k), inverse));
-        const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(whole, _mm512_set1_epi32(64)), 7);
-        const __m512i low = _mm512_sub_epi32(whole, _mm512_slli_epi32(high, 7));
+        const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(whole, _mm512_set1_epi32(128)), 8);
+        const __m512i low = _mm512_sub_epi32(whole, _mm512_slli_epi32(high, 8));
         sum = _mm512_add_epi32(sum, whole);
         std::byte* const to = packed + 2 * k * count + m * kColumns;
         scatter(high, to, 2 * count * kColumns);
@@ -93,11 +93,11 @@ struct Vnni {
       next += 2 * kCount * kColumns;
     }
 
-    // 256 columns of 255 * 127 * 128 are within 31 bits.
+    // The sum of 256 columns of 255 * (256 * 127 + 127) is within 31 bits.
     void add_to(Vector* totals, const float* scale, const float* minimum) const {
       const Vector weight_scale = _mm512_loadu_ps(scale), weight_minimum = _mm512_loadu_ps(minimum);
       for (int m = 0; m < kCount; ++m) {
-        const __m512i whole = _mm512_add_epi32(_mm512_slli_epi32(high[m], 7), low[m]);
+        const __m512i whole = _mm512_add_epi32(_mm512_slli_epi32(high[m], 8), low[m]);
         const Vector of_minimum = _mm512_mul_ps(weight_minimum, broadcast(scales[kCount + m]));
         const Vector sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole), weight_scale, of_minimum);
         totals[m] = _mm512_fmadd_ps(sum, broadcast(scales[m]), totals[m]);

@@ -101,7 +101,7 @@ void expect_product(const Weights& weights, std::int64_t count, LinearSet set) {
         weight += std::abs(row[k]);
         largest = std::max<double>(largest, std::abs(input[m * columns + k]));
       }
-      const double rounding = set == LinearSet::kVnni ? weight * largest / 32638 : 0.0;  // of activations
+      const double rounding = set == LinearSet::kVnni ? weight * largest / 65278 : 0.0;  // of activations
       EXPECT_NEAR(output[m * stride + n], sum, 1e-5 * magnitude + rounding + 1e-6)
           << "m " << m << " n " << n << " k " << columns;
     }
@@ -151,8 +151,19 @@ TEST_P(QuantizedKernelTest, ALargeActivationIsOfNoConsequenceToOtherGroups) {
   multiply({large.data(), 1, weights.view, of_large.data(), 16, 0, 16}, set);
   for (std::int64_t n = 0; n < 16; ++n) {
     double bound = 1e-3;  // of its own group, 64 columns
-    for (std::int64_t k = 64; k < 128; ++k) bound += std::abs(weights.stored(n, k)) * 1e6 / 32638;
+    for (std::int64_t k = 64; k < 128; ++k) bound += std::abs(weights.stored(n, k)) * 1e6 / 65278;
     EXPECT_NEAR(of_large[n], of_small[n] + 1e6 * weights.stored(n, 100), bound);
+  }
+}
+
+TEST_P(QuantizedKernelTest, TheLargestLevelsAndActivationsDoNotOverflow) {
+  const auto [format, set] = GetParam();
+  std::vector<float> values(16 * 512, 1.0f), output(16);
+  for (std::size_t row = 0; row < 16; ++row) values[row * 512] = 0.0f;
+  const QuantizedMatrix weights(matrix_of(values, 512), format == WeightFormat::kInt8 ? 8 : 4, 512);
+  for (const float value : {2.0f, -2.0f}) {
+    multiply({std::vector<float>(512, value).data(), 1, weights.view(), output.data(), 16, 0, 16}, set);
+    for (const float result : output) EXPECT_NEAR(result, value * 511, 1e-3);
   }
 }
 

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "runtime/inference/generate.h"
+#include "runtime/inference/host_decoder.h"
 #include "runtime/inference/streamed_source.h"
 
 namespace {
@@ -56,7 +57,7 @@ int main(int count, char** arguments) {
     const deepscale::ModelConfig config = deepscale::read_model_config(arguments[1]);
     const auto weights = std::make_shared<deepscale::ModelWeights>(
         config, std::make_shared<deepscale::WeightFiles>(arguments[1]));
-    deepscale::Decoder decoder(
+    deepscale::HostDecoder decoder(
         weights, make_source(arguments[2], weights),
         {.threads = 1, .sequences = static_cast<std::int64_t>(prompts.size()), .positions = 512});
     const auto generated = deepscale::generate(decoder, prompts, {.new_tokens = given.at("new_tokens")});

@@ -170,7 +170,7 @@ TEST_F(DeviceDummyModelTest, QuantisedLayersAreThoseOfTheCpu) {
           placement.streams_files
               ? make_streamed_source(write_quantized_layers(*weights_, bits, 32, folder_.path() / "layers"))
               : make_quantized_source(*weights_, bits, 32);
-      expect_within(1e-3, on_the_device(std::move(source), placement), wanted);
+      expect_within(5e-4, on_the_device(std::move(source), placement), wanted);  // the CPU rounds activations
     }
   }
 }
