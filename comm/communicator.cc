@@ -184,6 +184,12 @@ std::shared_ptr<std::byte> Communicator::allocate_shared(std::size_t bytes) {
   return {memory, [](std::byte* pointer) { ::operator delete(pointer, kPage); }};
 }
 
+std::shared_ptr<std::byte> Communicator::allocate_common(std::size_t) {
+  throw Error(ErrorCode::kUnsupported,
+              fmt::format("rank {} of {}: the backend '{}' has no memory that all ranks can map", rank(),
+                          size(), backend()));
+}
+
 std::unique_ptr<Communicator> make_communicator(const WorldLayout& layout, std::shared_ptr<Store> store,
                                                 CommunicatorOptions options) {
   return Choice(layout, std::move(store), std::move(options)).make();

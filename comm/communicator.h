@@ -130,6 +130,13 @@ class Communicator {
   // that failed its content is undefined.
   virtual std::shared_ptr<std::byte> allocate_shared(std::size_t bytes);
 
+  // Whether there is memory that all ranks can map: "shm" only, whose ranks are on one host.
+  virtual bool has_common_memory() const { return false; }
+  // Page-aligned memory of zeros, the same for all ranks: what one writes, every other reads after the next
+  // operation that waits for it. No operation takes a buffer there that another rank writes meanwhile.
+  // Called, freed and failing as allocate_shared(); Error(kUnsupported) where has_common_memory() is false.
+  virtual std::shared_ptr<std::byte> allocate_common(std::size_t bytes);
+
   // Fails everything in flight and everything later on this rank, and closes its connections, so that the
   // peers fail soon too.
   virtual void abort(const std::string& reason) = 0;

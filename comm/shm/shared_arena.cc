@@ -39,12 +39,13 @@ std::string attempt(std::optional<Error>& failure, const std::function<std::stri
   }
 }
 
-void require_all(const std::vector<Record>& records, const std::optional<Error>& own_failure) {
+void require_all(const char* operation, const std::vector<Record>& records,
+                 const std::optional<Error>& own_failure) {
   if (own_failure) throw *own_failure;
   for (std::size_t rank = 0; rank < records.size(); ++rank) {
     if (records[rank][0] != '\0') continue;
     throw Error(ErrorCode::kSystem,
-                fmt::format("allocate_shared: rank {} could not get its part; its own error says why", rank));
+                fmt::format("{}: rank {} could not get its part; its own error says why", operation, rank));
   }
 }
 
@@ -59,7 +60,7 @@ std::shared_ptr<std::byte> SharedArenas::allocate(Communicator& communicator, st
     return own->name();
   });
   const auto names = tell_all(communicator, own_name);
-  require_all(names, failure);
+  require_all("allocate_shared", names, failure);
   std::vector<SharedSegment> parts;
   const std::string mapped = attempt(failure, [&] {
     for (int rank = 0; rank < communicator.size(); ++rank) {
@@ -69,7 +70,7 @@ std::shared_ptr<std::byte> SharedArenas::allocate(Communicator& communicator, st
     }
     return std::string("mapped");
   });
-  require_all(tell_all(communicator, mapped), failure);
+  require_all("allocate_shared", tell_all(communicator, mapped), failure);
   parts[static_cast<std::size_t>(communicator.rank())].forget_name();
   const auto arena = std::make_shared<const SharedArena>(++last_id_, communicator.rank(), std::move(parts));
   std::erase_if(arenas_, [](const auto& old) { return old.expired(); });
@@ -88,6 +89,27 @@ ArenaPlace SharedArenas::find(const Buffer& buffer) {
     }
   }
   return {};
+}
+
+std::shared_ptr<std::byte> allocate_common(Communicator& communicator, std::size_t bytes) {
+  const std::size_t segment_bytes = std::max<std::size_t>(bytes, 1);
+  std::optional<Error> failure;
+  std::shared_ptr<SharedSegment> segment;
+  const std::string name = attempt(failure, [&] {
+    if (communicator.rank() != 0) return std::string("a guest");
+    segment = std::make_shared<SharedSegment>(SharedSegment::create(segment_bytes));
+    return segment->name();
+  });
+  const auto names = tell_all(communicator, name);
+  require_all("allocate_common", names, failure);
+  const std::string mapped = attempt(failure, [&] {
+    if (communicator.rank() != 0)
+      segment = std::make_shared<SharedSegment>(SharedSegment::open(names[0].data(), segment_bytes));
+    return std::string("mapped");
+  });
+  require_all("allocate_common", tell_all(communicator, mapped), failure);
+  segment->forget_name();
+  return {segment, segment->data()};
 }
 
 }  // namespace deepscale::shm

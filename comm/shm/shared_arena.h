@@ -52,4 +52,7 @@ class SharedArenas {
   std::vector<std::weak_ptr<const SharedArena>> arenas_;
 };
 
+// One segment, which rank 0 makes and all ranks map. As allocate(); collectives do not know of it.
+std::shared_ptr<std::byte> allocate_common(Communicator& communicator, std::size_t bytes);
+
 }  // namespace deepscale::shm

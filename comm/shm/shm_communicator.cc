@@ -77,6 +77,10 @@ class ShmCommunicator final : public Communicator {
   std::shared_ptr<std::byte> allocate_shared(std::size_t bytes) override {
     return arenas_.allocate(*this, bytes);
   }
+  bool has_common_memory() const override { return true; }
+  std::shared_ptr<std::byte> allocate_common(std::size_t bytes) override {
+    return shm::allocate_common(*this, bytes);
+  }
 
   void abort(const std::string& reason) override {
     host_.fail(ErrorCode::kAborted, "aborted: " + reason);

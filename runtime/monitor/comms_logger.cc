@@ -78,6 +78,10 @@ class RecordingCommunicator final : public Communicator {
   std::shared_ptr<std::byte> allocate_shared(std::size_t bytes) override {
     return inner_->allocate_shared(bytes);
   }
+  bool has_common_memory() const override { return inner_->has_common_memory(); }
+  std::shared_ptr<std::byte> allocate_common(std::size_t bytes) override {
+    return inner_->allocate_common(bytes);
+  }
   void abort(const std::string& reason) override { inner_->abort(reason); }
 
  private:

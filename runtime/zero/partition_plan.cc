@@ -45,7 +45,7 @@ void check_numel(std::int64_t numel, std::size_t parameter, std::int64_t arena_n
 }  // namespace
 
 std::int64_t default_bucket_numel(std::int64_t model_numel) {
-  constexpr std::int64_t kBucketsPerModel = 32;
+  constexpr std::int64_t kBucketsPerModel = 64;
   return std::max(model_numel / kBucketsPerModel, kSmallBucketNumel);
 }
 

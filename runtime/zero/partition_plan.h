@@ -18,7 +18,7 @@
 
 namespace deepscale {
 
-// For a model of so many elements: a 32nd of them, or 2^20 where that is more. So the first buckets travel
+// For a model of so many elements: a 64th of them, or 2^20 where that is more. So the first buckets travel
 // while autograd still works, and those that wait are a small part of the model.
 std::int64_t default_bucket_numel(std::int64_t model_numel);
 // What stage 3 gathers at once, at most: an eighth, or 2^20.

@@ -106,6 +106,7 @@ int run(const std::string& backend, const std::vector<std::int64_t>& counts) {
   const std::size_t bytes = static_cast<std::size_t>(most * ranks->size()) * sizeof(float);
   const auto shared = ranks->allocate_shared(bytes);
   std::vector<std::byte> plain(bytes);
+  const auto common = ranks->has_common_memory() ? ranks->allocate_common(bytes) : nullptr;
   for (bool is_first = true;; is_first = false) {
     for (const std::int64_t count : counts) {
       run_round(*ranks, shared.get(), count);

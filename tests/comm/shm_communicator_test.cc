@@ -125,6 +125,46 @@ TEST(SharedMemoryMixed, MemoryIsZeroAlignedAndOutlivesTheCommunicator) {
   }
 }
 
+TEST_P(SharedMemory, CommonMemoryIsTheSameOnAllRanksAndOutlivesTheCommunicator) {
+  constexpr std::size_t kBytes = 100'001;
+  std::vector<std::shared_ptr<std::byte>> kept(static_cast<std::size_t>(GetParam()));
+  run_good_ranks("shm", GetParam(), [&](Communicator& ranks) {
+    ASSERT_TRUE(ranks.has_common_memory());
+    const auto memory = ranks.allocate_common(kBytes);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(memory.get()) % 4096, 0u);
+    EXPECT_EQ(std::count(memory.get(), memory.get() + kBytes, std::byte{0}), kBytes);
+    for (int writer = 0; writer < ranks.size(); ++writer) {
+      ranks.barrier().wait();
+      if (ranks.rank() == writer)
+        std::fill(memory.get(), memory.get() + kBytes, static_cast<std::byte>(writer + 1));
+      ranks.barrier().wait();
+      EXPECT_EQ(std::count(memory.get(), memory.get() + kBytes, static_cast<std::byte>(writer + 1)), kBytes);
+    }
+    kept[static_cast<std::size_t>(ranks.rank())] = memory;
+  });
+  kept.front().get()[kBytes - 1] = std::byte{77};
+  EXPECT_EQ(kept.back().get()[kBytes - 1], std::byte{77});
+}
+
+TEST(SharedMemoryMixed, OtherBackendsHaveNoCommonMemory) {
+  run_good_ranks("tcp", 2, [](Communicator& ranks) {
+    EXPECT_FALSE(ranks.has_common_memory());
+    EXPECT_THROW(ranks.allocate_common(1), Error);
+  });
+}
+
+TEST(SharedMemoryMixed, CommonMemoryThatDoesNotFitIsAnErrorOnAllRanks) {
+  run_good_ranks("shm", 3, [](Communicator& ranks) {
+    try {
+      ranks.allocate_common(std::size_t{1} << 60);
+      ADD_FAILURE() << "an exabyte of memory";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kSystem);
+      EXPECT_THAT(error.what(), HasSubstr(ranks.rank() == 0 ? "no room" : "rank 0 could not get its part"));
+    }
+  });
+}
+
 TEST(SharedMemoryMixed, WhatDoesNotFitIsAnErrorOnAllRanksAndBreaksNothing) {
   run_good_ranks("shm", 2, [](Communicator& ranks) {
     try {
