@@ -17,11 +17,11 @@ GatherSchedule::Decision GatherSchedule::begin_use(int unit) {
   const std::vector<int> prediction = predict();
   release_unneeded(prediction, decision.release);
   if (!used.is_live) {
-    make_room(used.numel, decision.release);
+    make_room(used.numel, 0, decision.release);
     decision.gather.push_back(unit);
     set_live(unit, true);
   }
-  prefetch(prediction, decision.gather);
+  prefetch(prediction, decision);
   return decision;
 }
 
@@ -65,27 +65,28 @@ void GatherSchedule::release_unneeded(const std::vector<int>& prediction, std::v
   }
 }
 
-void GatherSchedule::make_room(std::int64_t numel, std::vector<int>& release) {
+bool GatherSchedule::make_room(std::int64_t numel, std::int64_t used_ahead, std::vector<int>& release) {
   while (live_numel_ + numel > limits_.max_live_numel) {
     int furthest = -1;
     for (int unit = 0; unit < static_cast<int>(units_.size()); ++unit) {
       if (!is_live(unit) || is_held(unit)) continue;
       if (furthest < 0 || at(unit).used_ahead > at(furthest).used_ahead) furthest = unit;
     }
-    if (furthest < 0) return;  // all of it is being read
+    if (furthest < 0 || at(furthest).used_ahead <= used_ahead) return false;
     release.push_back(furthest);
     set_live(furthest, false);
   }
+  return true;
 }
 
-void GatherSchedule::prefetch(const std::vector<int>& prediction, std::vector<int>& gather) {
+void GatherSchedule::prefetch(const std::vector<int>& prediction, Decision& decision) {
   std::int64_t ahead = 0;
   for (const int unit : prediction) {
     ahead += at(unit).numel;
     if (ahead > limits_.prefetch_numel) return;
     if (is_live(unit)) continue;
-    if (live_numel_ + at(unit).numel > limits_.max_live_numel) return;
-    gather.push_back(unit);
+    if (!make_room(at(unit).numel, at(unit).used_ahead, decision.release)) return;
+    decision.gather.push_back(unit);
     set_live(unit, true);
   }
 }

@@ -10,7 +10,7 @@
 //   released   what nobody holds and what is not predicted to be used within max_reuse_distance; more of it,
 //              the furthest use first, where else max_live_numel would be exceeded
 //   gathered   the unit itself, then ahead of use, in the order of the prediction, up to prefetch_numel and
-//              within max_live_numel
+//              within max_live_numel, in place of what is used later
 //
 // The decisions depend on the order of uses alone, so ranks that run the same program gather in the same
 // order. A pure state machine, for one thread; it moves no data.
@@ -63,8 +63,9 @@ class GatherSchedule {
   void learn(int unit);
   std::vector<int> predict() const;
   void release_unneeded(const std::vector<int>& prediction, std::vector<int>& release);
-  void make_room(std::int64_t numel, std::vector<int>& release);
-  void prefetch(const std::vector<int>& prediction, std::vector<int>& gather);
+  // Releases what is used after the `used_ahead`-th use to come, the furthest first, until there is room.
+  bool make_room(std::int64_t numel, std::int64_t used_ahead, std::vector<int>& release);
+  void prefetch(const std::vector<int>& prediction, Decision& decision);
   void set_live(int unit, bool is_live);
   Unit& at(int unit) { return units_[static_cast<std::size_t>(unit)]; }
   const Unit& at(int unit) const { return units_[static_cast<std::size_t>(unit)]; }

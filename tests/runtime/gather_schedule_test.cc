@@ -68,6 +68,22 @@ TEST(GatherSchedule, TheFurthestUseGoesFirstWhenThereIsNoRoom) {
   EXPECT_THAT(use(schedule, 2).release, ElementsAre(0)) << "1 is needed before 0";
 }
 
+// Else a model that is larger than the limit would be gathered without any prefetch: all of it is used again.
+TEST(GatherSchedule, WhatIsUsedLaterMakesRoomForWhatIsUsedNext) {
+  constexpr int kUnits = 6;
+  GatherSchedule schedule(std::vector<std::int64_t>(kUnits, 10),
+                          {.max_live_numel = 30, .prefetch_numel = 10});
+  for (int pass = 0; pass < 2; ++pass) use_forward_and_backward(schedule, kUnits);
+  for (int unit = 0; unit < kUnits; ++unit) {
+    EXPECT_TRUE(schedule.is_live(unit)) << unit << " in forward";
+    use(schedule, unit);
+  }
+  for (int unit = kUnits; unit-- > 0;) {
+    EXPECT_TRUE(schedule.is_live(unit)) << unit << " in backward";
+    use(schedule, unit);
+  }
+}
+
 TEST(GatherSchedule, WhatIsHeldIsNeverReleased) {
   GatherSchedule schedule({10, 10}, {.max_live_numel = 10});
   schedule.begin_use(0);
