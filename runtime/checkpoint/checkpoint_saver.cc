@@ -2,13 +2,13 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cstring>
 #include <fstream>
 #include <utility>
 
 #include "comm/base/error.h"
 #include "runtime/checkpoint/durable_file.h"
-#include "runtime/checkpoint/safetensors.h"
 
 namespace deepscale {
 namespace {
@@ -23,7 +23,7 @@ std::size_t bytes_of(const TensorToSave& tensor) {
 
 void copy_shared_tensors(std::vector<TensorToSave>& tensors) {
   for (TensorToSave& tensor : tensors) {
-    if (!tensor.is_shared) continue;
+    if (!tensor.is_shared || tensor.read) continue;
     const std::size_t bytes = bytes_of(tensor);
     std::shared_ptr<char[]> copy(new char[bytes]);
     if (bytes > 0) std::memcpy(copy.get(), tensor.data.get(), bytes);
@@ -59,7 +59,7 @@ void write_part(const CheckpointPart& part) {
   }
   std::vector<StoredTensor> stored;
   for (const TensorToSave& tensor : part.tensors)
-    stored.push_back({tensor.name, tensor.dtype, tensor.shape, tensor.data.get()});
+    stored.push_back({tensor.name, tensor.dtype, tensor.shape, tensor.data.get(), tensor.read});
   try {
     write_safetensors(working, stored);
     fs::rename(working, file, failure);
@@ -108,7 +108,9 @@ void CheckpointSaver::start(CheckpointPart part) {
 void CheckpointSaver::run(CheckpointPart part) {
   try {
     copy_shared_tensors(part.tensors);
-    enter(State::kWriting);
+    const bool is_copied = std::none_of(part.tensors.begin(), part.tensors.end(),
+                                        [](const TensorToSave& tensor) { return bool(tensor.read); });
+    if (is_copied) enter(State::kWriting);
     write_part(part);
     part.tensors.clear();
     enter(State::kCommitting);

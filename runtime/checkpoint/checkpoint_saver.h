@@ -3,10 +3,11 @@
 //   idle --start()--> copying --> writing --> (rank 0: waiting for the others' files --> committing) --> idle
 //
 // start() returns at once; a thread of its own first copies the tensors, then writes the copies to this
-// rank's file. wait_for_copy() must come before the tensors are changed: the forward and backward passes of a
-// training step only read them. Rank 0 commits the checkpoint when the files of all ranks are on the disk,
-// which it sees in the folder: a file has its name only once it is complete. A rank whose write failed leaves
-// a ".failed" file with its message for it, where that can still be written.
+// rank's file. What is not in memory is not copied: copying lasts until it is written then. wait_for_copy()
+// must come before the tensors are changed: the forward and backward passes of a training step only read
+// them. Rank 0 commits the checkpoint when the files of all ranks are on the disk, which it sees in the
+// folder: a file has its name only once it is complete. A rank whose write failed leaves a ".failed" file
+// with its message for it, where that can still be written.
 //
 // Whoever dies when, by whatever signal: the previous checkpoint stays, or the new one is complete.
 //
@@ -28,6 +29,7 @@
 #include <vector>
 
 #include "runtime/checkpoint/checkpoint_folder.h"
+#include "runtime/checkpoint/safetensors.h"
 
 namespace deepscale {
 
@@ -37,6 +39,7 @@ struct TensorToSave {
   std::vector<std::int64_t> shape;
   std::shared_ptr<const void> data;  // contiguous; what is not shared with anybody needs no copy
   bool is_shared = true;             // training will change it
+  ByteSource read;                   // where `data` is null; called by the saver's thread
 };
 
 struct CheckpointPart {

@@ -19,6 +19,8 @@ class DurableFile {
   DurableFile& operator=(const DurableFile&) = delete;
 
   void write(const void* data, std::size_t bytes);
+  // write() goes over the begin of the file from now on.
+  void rewind();
   // Returns when all of it is on the disk.
   void finish();
 

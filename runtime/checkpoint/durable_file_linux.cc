@@ -36,6 +36,10 @@ void DurableFile::write(const void* data, std::size_t bytes) {
   }
 }
 
+void DurableFile::rewind() {
+  if (::lseek(static_cast<int>(handle_), 0, SEEK_SET) != 0) fail("go back in");
+}
+
 void DurableFile::finish() {
   if (::fsync(static_cast<int>(handle_)) != 0) fail("flush");
 }

@@ -44,6 +44,10 @@ void DurableFile::write(const void* data, std::size_t bytes) {
   }
 }
 
+void DurableFile::rewind() {
+  if (SetFilePointerEx(as_handle(handle_), {}, nullptr, FILE_BEGIN) == 0) fail("go back in");
+}
+
 void DurableFile::finish() {
   if (FlushFileBuffers(as_handle(handle_)) == 0) fail("flush");
 }

@@ -22,9 +22,21 @@ constexpr std::int64_t kMaxHeaderBytes = 100'000'000;  // as the reference imple
 constexpr const char* kMetadata = "__metadata__";
 constexpr const char* kChecksumPrefix = "crc32:";
 
-std::string checksum_of(const void* data, std::int64_t bytes) {
+std::string checksum_key(const std::string& name) {
+  return fmt::format("{}{}", kChecksumPrefix, name);
+}
+
+const Crc32& checksums() {
   static const Crc32 crc(Crc32::kIeee);
-  return fmt::format("{:08x}", crc.of(data, static_cast<std::size_t>(bytes)));
+  return crc;
+}
+
+std::string as_text(std::uint32_t checksum) {
+  return fmt::format("{:08x}", checksum);
+}
+
+std::string checksum_of(const void* data, std::int64_t bytes) {
+  return as_text(checksums().of(data, static_cast<std::size_t>(bytes)));
 }
 
 // Bytes of a tensor; nothing when a size is negative, the bits do not fit into 63 or fill no whole bytes.
@@ -84,32 +96,67 @@ std::string safetensors_prefix(std::string header) {
   return prefix + header;
 }
 
-void write_safetensors(const std::filesystem::path& path, const std::vector<StoredTensor>& tensors) {
-  std::map<std::string, std::string> checksums;
+namespace {
+
+std::string prefix_of(const std::vector<StoredTensor>& tensors,
+                      const std::map<std::string, std::string>& metadata) {
+  Json header = Json::object();
+  std::int64_t begin = 0;
   for (const StoredTensor& tensor : tensors) {
-    checksums[kChecksumPrefix + tensor.name] =
-        checksum_of(tensor.data, bytes_of(tensor.dtype, tensor.shape).value());
+    const std::int64_t end = begin + bytes_of(tensor.dtype, tensor.shape).value();
+    header[tensor.name] = {{"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {begin, end}}};
+    begin = end;
   }
-  SafetensorsWriter writer(path, tensors, checksums);
-  for (const StoredTensor& tensor : tensors) writer.append(tensor.data);
-  writer.finish();
+  header[kMetadata] = metadata;
+  return safetensors_prefix(header.dump());
+}
+
+// Piece by piece; returns the checksum.
+std::uint32_t write_bytes(DurableFile& file, const StoredTensor& tensor, std::vector<char>& buffer) {
+  const std::int64_t bytes = bytes_of(tensor.dtype, tensor.shape).value();
+  std::uint32_t checksum = 0;
+  for (std::int64_t begin = 0; begin < bytes; begin += kPieceBytes) {
+    const std::int64_t count = std::min(kPieceBytes, bytes - begin);
+    const char* piece = static_cast<const char*>(tensor.data);
+    if (piece != nullptr) {
+      piece += begin;
+    } else {
+      buffer.resize(kPieceBytes);
+      tensor.read(begin, count, buffer.data());
+      piece = buffer.data();
+    }
+    checksum = checksums().extend(checksum, piece, static_cast<std::size_t>(count));
+    file.write(piece, static_cast<std::size_t>(count));
+  }
+  return checksum;
+}
+
+}  // namespace
+
+void write_safetensors(const std::filesystem::path& path, const std::vector<StoredTensor>& tensors) {
+  // The header comes first, and is complete when all bytes have passed: its checksums are all of one length.
+  std::map<std::string, std::string> metadata;
+  for (const StoredTensor& tensor : tensors) metadata[checksum_key(tensor.name)] = as_text(0);
+  DurableFile file(path);
+  const auto write_prefix = [&] {
+    const std::string prefix = prefix_of(tensors, metadata);
+    file.write(prefix.data(), prefix.size());
+  };
+  write_prefix();
+  std::vector<char> buffer;
+  for (const StoredTensor& tensor : tensors)
+    metadata[checksum_key(tensor.name)] = as_text(write_bytes(file, tensor, buffer));
+  file.rewind();
+  write_prefix();
+  file.finish();
 }
 
 SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path,
                                      const std::vector<StoredTensor>& tensors,
                                      const std::map<std::string, std::string>& metadata)
     : file_(path) {
-  Json header = Json::object();
-  std::int64_t offset = 0;
-  for (const StoredTensor& tensor : tensors) {
-    sizes_.push_back(bytes_of(tensor.dtype, tensor.shape).value());
-    header[tensor.name] = {
-        {"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {offset, offset + sizes_.back()}}};
-    offset += sizes_.back();
-  }
-  header[kMetadata] = metadata;
-  const std::string prefix = safetensors_prefix(header.dump());
-
+  for (const StoredTensor& tensor : tensors) sizes_.push_back(bytes_of(tensor.dtype, tensor.shape).value());
+  const std::string prefix = prefix_of(tensors, metadata);
   file_.write(prefix.data(), prefix.size());
 }
 

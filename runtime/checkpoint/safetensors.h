@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -22,11 +23,17 @@
 
 namespace deepscale {
 
+// Copies the bytes [begin, begin + bytes) of a tensor, of which there are at most kPieceBytes, a multiple of
+// 64 but for the last ones.
+using ByteSource = std::function<void(std::int64_t begin, std::int64_t bytes, void* destination)>;
+inline constexpr std::int64_t kPieceBytes = 1 << 20;
+
 struct StoredTensor {
   std::string name;
   std::string dtype;  // one of the format's: "F32", "BF16", "I64", "BOOL", "F8_E4M3", ...
   std::vector<std::int64_t> shape;
   const void* data = nullptr;  // contiguous; bytes follow from dtype and shape
+  ByteSource read;             // where `data` is null: gives the bytes, asked for in order
 };
 
 // Bits of one element; Error(kUnsupported) for a name that the format does not have.
@@ -37,13 +44,14 @@ std::int64_t stored_bytes(const std::string& dtype, const std::vector<std::int64
 // What stands before the bytes of the tensors: the header's length, the header, padded to a multiple of 8.
 std::string safetensors_prefix(std::string header);
 
-// Writes the file and waits until it is on the disk. Whoever needs atomicity writes under another name.
+// Writes the file and waits until it is on the disk. Whoever needs atomicity writes under another name. What
+// a ByteSource throws goes on to the caller.
 void write_safetensors(const std::filesystem::path& path, const std::vector<StoredTensor>& tensors);
 
 // Writes a file for others tensor by tensor, so that no two need to be in memory at once; no checksums.
 class SafetensorsWriter {
  public:
-  // The tensors' `data` is not used. transformers asks for {"format": "pt"} as metadata.
+  // The tensors' `data` and `read` are not used. transformers asks for {"format": "pt"} as metadata.
   SafetensorsWriter(const std::filesystem::path& path, const std::vector<StoredTensor>& tensors,
                     const std::map<std::string, std::string>& metadata);
   // The bytes of the next tensor in their order.

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 #include <torch/torch.h>
 
+#include <cstring>
 #include <functional>
 #include <map>
 #include <optional>
@@ -117,7 +118,24 @@ TensorToSave to_save(const std::string& name, const at::Tensor& tensor, bool is_
           .dtype = stored_dtype(tensor.scalar_type()),
           .shape = tensor.sizes().vec(),
           .data = std::shared_ptr<const void>(owner, owner->data_ptr()),
-          .is_shared = is_shared};
+          .is_shared = is_shared,
+          .read = nullptr};
+}
+
+// Read when it is written, so that what does not fit into memory need not.
+TensorToSave to_stream(const std::string& name, Optimizer& optimizer, const Optimizer::Range& range) {
+  constexpr std::int64_t kElementBytes = sizeof(float);
+  return {.name = name,
+          .dtype = stored_dtype(at::kFloat),
+          .shape = {range.numel},
+          .data = nullptr,
+          .is_shared = false,
+          .read = [&optimizer, range](std::int64_t begin, std::int64_t bytes, void* destination) {
+            Optimizer::Range piece = range;
+            piece.begin += begin / kElementBytes;
+            piece.numel = bytes / kElementBytes;
+            std::memcpy(destination, optimizer.read(piece).const_data_ptr(), static_cast<std::size_t>(bytes));
+          }};
 }
 
 std::vector<TensorToSave> tensors_to_save(const CheckpointSubject& subject, bool in_background) {
@@ -126,9 +144,14 @@ std::vector<TensorToSave> tensors_to_save(const CheckpointSubject& subject, bool
     const std::vector<SegmentPiece> pieces = subject.stage.pieces();
     for (const std::string& quantity : subject.optimizer.quantities()) {
       for (const SegmentPiece& piece : pieces) {
-        const at::Tensor values = subject.optimizer.read(range_of(piece, quantity));
-        all.push_back(to_save(fmt::format("{}/{}@{}", piece.parameter, quantity, piece.parameter_offset),
-                              values, in_background && subject.optimizer.reads_in_place(quantity)));
+        const std::string name = fmt::format("{}/{}@{}", piece.parameter, quantity, piece.parameter_offset);
+        const Optimizer::Range range = range_of(piece, quantity);
+        if (subject.optimizer.reads_from_file(quantity)) {
+          all.push_back(to_stream(name, subject.optimizer, range));
+        } else {
+          all.push_back(to_save(name, subject.optimizer.read(range),
+                                in_background && subject.optimizer.reads_in_place(quantity)));
+        }
       }
     }
   }

@@ -25,6 +25,7 @@ class HostOptimizer final : public Optimizer {
   std::vector<std::string> quantities() const override;
   at::Tensor read(const Range& range) override;
   bool reads_in_place(const std::string& quantity) const override;
+  bool reads_from_file(const std::string& quantity) const override;
   void write(const Range& range, const at::Tensor& values) override;
   std::int64_t state_bytes() const override;
 
@@ -36,7 +37,6 @@ class HostOptimizer final : public Optimizer {
   void update_runs(std::vector<Run> runs, const UpdateRule& rule);
   ParameterSlice written_parameter(std::size_t segment, std::int64_t begin, std::int64_t numel) const;
   at::Tensor buffer_for(at::Tensor& buffer, const ParameterSlice& slice, std::int64_t numel);
-  bool is_in_file(const std::string& quantity) const;
   int file_quantity(const std::string& quantity) const;
   float* in_memory(const std::string& quantity, std::size_t segment) const;
 

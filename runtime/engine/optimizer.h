@@ -61,7 +61,8 @@ class Optimizer {
   };
   // On the CPU, contiguous.
   virtual at::Tensor read(const Range& range) = 0;
-  virtual bool reads_in_place(const std::string& quantity) const = 0;  // read() gives the state itself
+  virtual bool reads_in_place(const std::string& quantity) const = 0;       // read() gives the state itself
+  virtual bool reads_from_file(const std::string&) const { return false; }  // any thread may, meanwhile
   virtual void write(const Range& range, const at::Tensor& values) = 0;
 
   // Steps taken; set after the quantities were filled from a checkpoint.

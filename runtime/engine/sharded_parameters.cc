@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <bit>
 #include <numeric>
 
 #include "runtime/engine/model_tensors.h"
@@ -64,7 +65,9 @@ std::vector<ParameterSlice> ShardedParameters::make_slices(const PartitionPlan& 
 ParameterSlice ShardedParameters::make_slice_elsewhere(std::int64_t numel) {
   const at::ScalarType dtype = c10::typeMetaToScalarType(options_.tensors.dtype());
   if (options_.placement.file) return {options_.placement.file, numel, dtype};
-  const auto bytes = static_cast<std::int64_t>(c10::elementSize(dtype)) * numel;
+  // LibTorch rounds pinned memory up to a power of two.
+  const auto bytes =
+      static_cast<std::int64_t>(std::bit_ceil(c10::elementSize(dtype) * static_cast<std::uint64_t>(numel)));
   const bool is_pinned = pinned_bytes_ + bytes <= options_.placement.pinned_bytes;
   if (is_pinned) pinned_bytes_ += bytes;
   return at::zeros({numel}, at::TensorOptions(dtype).pinned_memory(is_pinned));

@@ -96,6 +96,7 @@ void StateFile::start_write(std::int64_t index) {
 }
 
 void StateFile::update(const std::function<void(const Chunk&)>& work) {
+  const std::lock_guard lock(mutex_);
   if (numel_ == 0) return;
   reserve();
   start_read(0);
@@ -122,12 +123,14 @@ void StateFile::for_each_run(int quantity, std::int64_t begin, std::int64_t nume
 }
 
 void StateFile::read(int quantity, std::int64_t begin, std::int64_t numel, float* values) {
+  const std::lock_guard lock(mutex_);
   for_each_run(quantity, begin, numel, [&](std::uint64_t offset, std::int64_t first, std::size_t bytes) {
     file_.read(offset, reinterpret_cast<std::byte*>(values + first), bytes);
   });
 }
 
 void StateFile::write(int quantity, std::int64_t begin, std::int64_t numel, const float* values) {
+  const std::lock_guard lock(mutex_);
   for_each_run(quantity, begin, numel, [&](std::uint64_t offset, std::int64_t first, std::size_t bytes) {
     file_.write(offset, reinterpret_cast<const std::byte*>(values + first), bytes);
   });

@@ -5,13 +5,14 @@
 // on and the one before that is written back; so memory is three chunks, whatever the file's size. Values
 // that were never written are zero.
 //
-// One thread at a time. Calls block for file I/O; failures are those of BlockStore, and after one the values
-// are undefined.
+// Any thread may update, read and write; one call waits for the other. Calls block for file I/O; failures are
+// those of BlockStore, and after one the values are undefined.
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -70,6 +71,7 @@ class StateFile {
   const std::int64_t chunk_numel_;
   std::int64_t numel_ = 0;
   std::int64_t reserved_chunks_ = 0;
+  std::mutex mutex_;
   HostBuffer buffer_;  // of all slots
   std::vector<Slot> slots_;
   PagedFile file_;  // ends first, since it uses the buffers

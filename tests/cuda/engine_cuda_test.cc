@@ -11,6 +11,7 @@
 
 #include "tests/cuda/need_gpu.h"
 #include "tests/cuda/patchwork_training.h"
+#include "tests/temporary_folder.h"
 
 namespace deepscale::testing {
 namespace {
@@ -19,16 +20,17 @@ using ::testing::HasSubstr;
 
 constexpr int kSteps = 30;
 
-std::vector<double> train_on(c10::Device device, DType dtype) {
+std::vector<double> train_on(c10::Device device, const Config& config) {
   InitializeOptions options;
   options.logger = Logger();
   options.device = device;
   options.communicator = make_single_communicator();
-  return train_patchwork(make_patchwork(), patchwork_config(0, dtype), std::move(options), kSteps);
+  return train_patchwork(make_patchwork(), config, std::move(options), kSteps);
 }
 
 const std::vector<double>& losses_on_the_cpu() {
-  static const std::vector<double> losses = train_on(c10::Device(c10::kCPU), DType::kFloat32);
+  static const std::vector<double> losses =
+      train_on(c10::Device(c10::kCPU), patchwork_config(0, DType::kFloat32));
   return losses;
 }
 
@@ -52,7 +54,24 @@ INSTANTIATE_TEST_SUITE_P(DTypes, CudaDTypes,
 
 TEST_P(CudaDTypes, OneRankLearnsWhatTheCpuDoes) {
   DEEPSCALE_NEED_GPU();
-  expect_near(train_on(c10::Device(c10::kCUDA, 0), GetParam()), tolerance_of(GetParam()));
+  expect_near(train_on(c10::Device(c10::kCUDA, 0), patchwork_config(0, GetParam())),
+              tolerance_of(GetParam()));
+}
+
+// Parameters in pinned host memory, in pageable host memory, in a file; the optimizer's state beside them.
+TEST_P(CudaDTypes, OffloadedParametersLearnWhatTheCpuDoes) {
+  DEEPSCALE_NEED_GPU();
+  const TemporaryFolder folder;
+  for (const bool is_pinned : {true, false}) {
+    for (const OffloadDevice device : {OffloadDevice::kCpu, OffloadDevice::kNvme}) {
+      SCOPED_TRACE(fmt::format("device {}, pinned {}", static_cast<int>(device), is_pinned));
+      Config config = patchwork_config(3, GetParam());
+      config.zero.offload_param = {
+          .device = device, .nvme_path = folder.path().string(), .pin_memory = is_pinned};
+      config.zero.offload_optimizer = config.zero.offload_param;
+      expect_near(train_on(c10::Device(c10::kCUDA, 0), config), tolerance_of(GetParam()));
+    }
+  }
 }
 
 struct Outcome {

@@ -71,11 +71,13 @@ cifar10() {
   DEEPSCALE_BACKEND=${4:-} timeout -k 5 90 "${launch[@]}" "$BUILD/bin/cifar10" --deepscale --dtype "$2" --stage "$3" --epochs 4 "${data[@]}"
 }
 
-# offloaded RANKS STAGE DEVICE: cifar10 in bf16 with its optimizer's state there
+# offloaded RANKS STAGE DEVICE [DEVICE]: cifar10 in bf16 with its optimizer's state there, and its parameters on the other one
 offloaded() {
   local config=$BUILD/offload.json
   printf '{"train_micro_batch_size_per_gpu": 16, "bf16": {"enabled": true}, "optimizer": {"type": "AdamW", "params": {"lr": 1e-3}},
-    "zero_optimization": {"stage": %d, "offload_optimizer": {"device": "%s", "nvme_path": "%s"}}}' "$2" "$3" "$PWD/$BUILD" >"$config"
+    "zero_optimization": {"stage": %d, "offload_optimizer": {"device": "%s", "nvme_path": "%s"},
+    "offload_param": {"device": "%s", "nvme_path": "%s"}, "stage3_param_persistence_threshold": 1000}}' \
+    "$2" "$3" "$PWD/$BUILD" "${4:-none}" "$PWD/$BUILD" >"$config"
   timeout -k 5 90 "$BUILD/bin/deepscale" launch --num_gpus "$1" --oversubscribe "$BUILD/bin/cifar10" --deepscale_config "$config" --epochs 4 \
     --data_dir "$folder/digits"
 }
@@ -138,6 +140,9 @@ run() {
     step "cifar10, one rank, optimizer in host memory, stage 2" offloaded 1 2 cpu
     step "cifar10, two ranks, optimizer in host memory, stage 3" offloaded 2 3 cpu
     step "cifar10, two ranks, optimizer in files, stage 3" offloaded 2 3 nvme
+    step "cifar10, one rank, optimizer and parameters in host memory" offloaded 1 3 cpu cpu
+    step "cifar10, two ranks, optimizer and parameters in host memory" offloaded 2 3 cpu cpu
+    step "cifar10, two ranks, optimizer and parameters in files" offloaded 2 3 nvme nvme
   fi
   step "text and a tokenizer" python3 examples/bert_pretraining/make_data.py "$BUILD/bert"
   step "bert_pretraining, one rank, stage 1" bert_pretraining 1 1

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <fstream>
 #include <numeric>
 #include <set>
@@ -49,6 +50,60 @@ TEST(CheckpointSaver, SavesWhatWasThereAtTheStartOnceTheCopyIsMade) {
   SavedPieces(folder.path() / "t", {checkpoint_file_name(1, 0)})
       .read({"weight", "master", 0, 1'000'000}, read.data());
   EXPECT_EQ(read[999'999], 999'999.0F);
+}
+
+// State that is in a file: never in memory as a whole, and unchanged until it is written.
+TEST(CheckpointSaver, StreamsWhatIsReadFromElsewhere) {
+  constexpr std::int64_t kNumel = 1'000'003;
+  const TemporaryFolder folder;
+  std::atomic<bool> may_read = false;
+  std::int64_t next = 0, largest = 0;
+  CheckpointPart part{.directory = folder.path(), .tag = "t", .id = 1};
+  part.tensors.push_back({.name = "weight/master@0",
+                          .dtype = "F32",
+                          .shape = {kNumel},
+                          .data = nullptr,
+                          .read = [&](std::int64_t begin, std::int64_t bytes, void* destination) {
+                            may_read.wait(false);
+                            EXPECT_EQ(begin, next);
+                            next += bytes;
+                            largest = std::max(largest, bytes);
+                            std::iota(static_cast<float*>(destination),
+                                      static_cast<float*>(destination) + bytes / 4,
+                                      static_cast<float>(begin / 4));
+                          }});
+  part.index.emplace();
+  part.index->files = {checkpoint_file_name(1, 0)};
+  CheckpointSaver saver;
+  saver.start(std::move(part));
+  may_read = true;
+  may_read.notify_all();
+  saver.wait_for_copy();
+  EXPECT_EQ(next, kNumel * 4) << "the state may change now";
+  saver.wait();
+  EXPECT_EQ(largest, 1 << 20);
+  std::vector<float> expected(kNumel), read(kNumel);
+  std::iota(expected.begin(), expected.end(), 0.0F);
+  SavedPieces(folder.path() / "t", {checkpoint_file_name(1, 0)})  // compares checksums
+      .read({"weight", "master", 0, kNumel}, read.data());
+  EXPECT_EQ(read, expected);
+}
+
+TEST(CheckpointSaver, AFailedReadFailsTheSave) {
+  const TemporaryFolder folder;
+  CheckpointPart part{.directory = folder.path(), .tag = "t", .id = 1};
+  part.tensors.push_back({.name = "weight/master@0",
+                          .dtype = "F32",
+                          .shape = {4},
+                          .data = nullptr,
+                          .read = [](std::int64_t, std::int64_t, void*) {
+                            throw Error(ErrorCode::kSystem, "cannot read 16 bytes");
+                          }});
+  part.index.emplace();
+  CheckpointSaver saver;
+  saver.start(std::move(part));
+  EXPECT_THAT(refusal_of([&] { saver.wait(); }).message, HasSubstr("cannot read 16 bytes"));
+  EXPECT_FALSE(fs::exists(folder.path() / "latest"));
 }
 
 TEST(CheckpointSaver, MovesLatestLastAndOnlyWhenAllRanksHaveWritten) {
