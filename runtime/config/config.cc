@@ -38,6 +38,11 @@ std::vector<Key> keys_of_this_version(const ConfigContext& context, Config& conf
       {"optimizer", [&](const Value& value) { read_optimizer(value, config.optimizer); }},
       {"scheduler", [&](const Value& value) { read_scheduler(value, config.scheduler); }},
       {"zero_optimization", [&](const Value& value) { read_zero_optimization(value, config.zero); }},
+      {"deepscale",
+       [&](const Value& section) {
+         section.read_section(
+             {{"share_parameters_on_host", boolean(config.deepscale.share_parameters_on_host)}});
+       }},
   };
 }
 

@@ -131,6 +131,12 @@ struct FlopsProfilerConfig {
   std::string output_file;        // empty: the log
 };
 
+// The section "deepscale": what DeepSpeed does not have, at a place that it does not read.
+struct DeepScaleConfig {
+  // One copy of the parameters for all ranks, at stages 1 and 2 on the CPU, where all are on one host.
+  bool share_parameters_on_host = false;
+};
+
 struct Config {
   // The batch triangle, all three filled in: train_batch_size = micro_batch_size *
   // gradient_accumulation_steps * data-parallel world size.
@@ -145,6 +151,7 @@ struct Config {
   MonitorConfig tensorboard;
   CommsLoggerConfig comms_logger;
   FlopsProfilerConfig flops_profiler;
+  DeepScaleConfig deepscale;
   bool cpu_checkpointing = false;  // activation_checkpointing.cpu_checkpointing
   bool prescale_gradients = false;
   double gradient_predivide_factor = 1.0;

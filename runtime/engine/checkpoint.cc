@@ -359,6 +359,7 @@ void save_model(const CheckpointSubject& subject, const fs::path& directory) {
 std::string load_checkpoint(const CheckpointSubject& subject, CheckpointName& name) {
   const at::NoGradGuard no_grad;
   ReadCheckpoint read;
+  subject.stage.begin_update();
   together(subject.collectives, "loading a checkpoint", [&] { read = read_checkpoint(subject, name); });
   copy_masters_to_parameters(subject);
   subject.stage.publish_parameters();

@@ -67,6 +67,22 @@ void adopt_written(const ModelTensors& tensors, const ZeroStage& stage, Optimize
   }
 }
 
+// Whether the ranks have one copy of the parameters.
+bool plan_sharing(const Config& config, const Communicator& communicator, torch::Device device,
+                  const Logger& logger) {
+  if (!config.deepscale.share_parameters_on_host) return false;
+  const int stage = config.zero.stage;
+  const std::string obstacle =
+      communicator.size() == 1   ? "there is one rank"
+      : !device.is_cpu()         ? "parameters are not on the CPU"
+      : stage != 1 && stage != 2 ? fmt::format("it is for stages 1 and 2, not {}", stage)
+      : !communicator.has_common_memory()
+          ? fmt::format("the ranks of backend '{}' have no memory that all can map", communicator.backend())
+          : "";
+  if (!obstacle.empty()) logger.info("deepscale.share_parameters_on_host has no effect: {}", obstacle);
+  return obstacle.empty();
+}
+
 std::shared_ptr<Communicator> with_record(std::shared_ptr<Communicator> communicator,
                                           const std::shared_ptr<CommsRecord>& record) {
   return record ? make_recording_communicator(std::move(communicator), record) : communicator;
@@ -158,6 +174,7 @@ Engine::Parts::Parts(std::shared_ptr<torch::nn::Module> module, const Config& co
       tensors, collectives,
       {.stage = config.zero.stage,
        .accumulates_gradients = config.gradient_accumulation_steps > 1,
+       .shares_parameters = plan_sharing(config, collectives.communicator(), device, logger),
        .dtype = dtype,
        .gradient_dtype = to_scalar_type(config.gradient_accumulation_dtype.value_or(config.dtype)),
        .device = device,
@@ -200,6 +217,7 @@ StepResult Engine::Parts::update() {
   const double attempted_scale = loss_scaler.scale();
   if (!overflow) {
     saver.wait_for_copy();  // a save in the background still reads what changes now
+    stage->begin_update();
     const std::int64_t update = progress.global_steps - progress.skipped_steps;
     optimizer->step(stage->segments(), {.learning_rate = schedule.learning_rate(update),
                                         .betas = betas(update),
@@ -296,6 +314,7 @@ void Engine::pin(const std::vector<torch::Tensor>& parameters) {
   for (const torch::Tensor& parameter : parameters) {
     if (const ShardHome* home = shard_home_of(parameter)) home->owner->pin(home->unit);
   }
+  parts_->stage->begin_update();  // the program may change them now
   parts_->stage->rethrow_failure();
 }
 

@@ -4,6 +4,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
+#include <memory>
+
 #include "runtime/zero/partition_plan.h"
 
 namespace deepscale {
@@ -12,6 +15,9 @@ class FlatArena {
  public:
   // Zeroed, so that padding is zero. `plan` must outlive the arena.
   FlatArena(const PartitionPlan& plan, const at::TensorOptions& options);
+  // In `memory` of the CPU, which holds arena_bytes() of zeros.
+  FlatArena(const PartitionPlan& plan, const at::TensorOptions& options, std::shared_ptr<std::byte> memory);
+  static std::size_t arena_bytes(const PartitionPlan& plan, const at::TensorOptions& options);
 
   at::Tensor parameter(int index) const;         // [numel]
   at::Tensor bucket(int index) const;            // [bucket numel], padding included

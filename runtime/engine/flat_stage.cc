@@ -29,8 +29,9 @@ std::unique_ptr<ParameterStorage> make_storage(const PartitionPlan& plan, const 
                                    .frozen = tensors.frozen,
                                    .frozen_names = tensors.frozen_names});
   }
-  const auto ownership =
-      options.stage == 0 ? WholeParameters::Ownership::kWhole : WholeParameters::Ownership::kSlice;
+  using enum WholeParameters::Ownership;
+  const auto of_slices = options.shares_parameters ? kSliceOfOne : kSlice;
+  const auto ownership = options.stage == 0 ? kWhole : of_slices;
   return std::make_unique<WholeParameters>(plan, tensor_options, ownership, collectives);
 }
 

@@ -26,6 +26,7 @@ class FlatStage : public ZeroStage {
   const std::vector<Segment>& layout() const override { return segments_; }
   std::vector<SegmentPiece> pieces() const override;
   bool saves_pieces() const override { return options_.stage != 0 || collectives_.rank() == 0; }
+  void begin_update() override { storage_->begin_update(); }
   void publish_parameters() override { storage_->publish(); }
   void rethrow_failure() override { storage_->rethrow_failure(); }
   std::int64_t parameter_bytes() const override { return storage_->bytes(); }

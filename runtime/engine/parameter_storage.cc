@@ -20,9 +20,23 @@ void copy_owned_part(const PartitionPlan::Parameter& parameter, const at::Tensor
   owned.values.part(part.owned_offset, part.numel).write(values.narrow(0, part.parameter_offset, part.numel));
 }
 
+namespace {
+
+FlatArena make_arena(const PartitionPlan& plan, const at::TensorOptions& options,
+                     WholeParameters::Ownership ownership, TensorCollectives& collectives) {
+  if (ownership != WholeParameters::Ownership::kSliceOfOne) return FlatArena(plan, options);
+  return FlatArena(plan, options,
+                   collectives.communicator().allocate_common(FlatArena::arena_bytes(plan, options)));
+}
+
+}  // namespace
+
 WholeParameters::WholeParameters(const PartitionPlan& plan, const at::TensorOptions& options,
                                  Ownership ownership, TensorCollectives& collectives)
-    : plan_(plan), arena_(plan, options), ownership_(ownership), collectives_(collectives) {}
+    : plan_(plan),
+      arena_(make_arena(plan, options, ownership, collectives)),
+      ownership_(ownership),
+      collectives_(collectives) {}
 
 ParameterStorage::Owned WholeParameters::owned(int bucket) const {
   if (ownership_ == Ownership::kWhole) {
@@ -33,12 +47,21 @@ ParameterStorage::Owned WholeParameters::owned(int bucket) const {
 
 void WholeParameters::take(int index, at::Tensor parameter, const at::Tensor& values) {
   const at::Tensor home = arena_.parameter(index);
-  home.copy_(values);
+  if (!is_one_for_all() || collectives_.rank() == 0) home.copy_(values);
   parameter.set_data(home.view(parameter.sizes()));
+}
+
+void WholeParameters::finish_taking(std::function<void(int bucket)>) {
+  if (is_one_for_all()) collectives_.communicator().barrier().wait();
+}
+
+void WholeParameters::begin_update() {
+  if (is_one_for_all()) collectives_.communicator().barrier().wait();
 }
 
 void WholeParameters::publish() {
   if (ownership_ == Ownership::kWhole) return;
+  if (is_one_for_all()) return collectives_.communicator().barrier().wait();
   std::vector<TensorWork> works;
   for (int bucket = 0; bucket < static_cast<int>(plan_.buckets().size()); ++bucket) {
     works.push_back(

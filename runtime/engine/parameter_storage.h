@@ -30,6 +30,8 @@ class ParameterStorage {
   // `on_written(bucket)`: the program wrote to a parameter by itself, and owned(bucket) has the new values.
   virtual void finish_taking(std::function<void(int bucket)> on_written) { (void)on_written; }
 
+  // Before this rank changes what it owns: waits until no other rank reads it.
+  virtual void begin_update() {}
   // The optimizer has changed what this rank owns: the model shall read the new values.
   virtual void publish() = 0;
   // Rethrows what went wrong while an operator ran, where it could not be thrown.
@@ -50,20 +52,25 @@ void copy_owned_part(const PartitionPlan::Parameter& parameter, const at::Tensor
                      const ParameterStorage::Owned& owned);
 
 // In an arena that all ranks hold whole. With kSlice the optimizer of each rank updates its slice of every
-// bucket, and publish() all-gathers them.
+// bucket, and publish() all-gathers them. With kSliceOfOne there is one arena for the ranks, in memory that
+// all of them map, and publish() is a barrier; so is begin_update(), since a slower rank may still read.
 class WholeParameters final : public ParameterStorage {
  public:
-  enum class Ownership { kWhole, kSlice };
+  enum class Ownership { kWhole, kSlice, kSliceOfOne };
 
   // `plan` must outlive it.
   WholeParameters(const PartitionPlan& plan, const at::TensorOptions& options, Ownership ownership,
                   TensorCollectives& collectives);
   Owned owned(int bucket) const override;
   void take(int index, at::Tensor parameter, const at::Tensor& values) override;
+  void finish_taking(std::function<void(int bucket)> on_written) override;
+  void begin_update() override;
   void publish() override;
   std::int64_t bytes() const override { return arena_.bytes(); }
 
  private:
+  bool is_one_for_all() const { return ownership_ == Ownership::kSliceOfOne; }
+
   const PartitionPlan& plan_;
   FlatArena arena_;
   const Ownership ownership_;

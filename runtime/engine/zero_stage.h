@@ -3,7 +3,8 @@
 // optimizer step:
 //
 //   { begin_backward -> autograd runs, gradients are taken -> end_backward }  per micro batch
-//   owned_gradients (for the norm) -> segments (for the optimizer) -> publish_parameters -> clear_gradients
+//   owned_gradients (for the norm) -> begin_update -> segments (for the optimizer) -> publish_parameters ->
+//   clear_gradients
 //
 //   stage                  parameters   gradients           optimizer runs on
 //   single process         the module's the module's        every parameter
@@ -55,6 +56,9 @@ class ZeroStage {
   virtual bool saves_pieces() const { return true; }
   // Pieces that cover every gradient element once over all ranks together.
   virtual std::vector<at::Tensor> owned_gradients() = 0;
+  // Before anybody changes parameters that the model reads. Collective; blocks until all ranks are here,
+  // where they have one copy.
+  virtual void begin_update() {}
   // Gives every rank the updated parameters.
   virtual void publish_parameters() = 0;
   virtual void clear_gradients() = 0;
@@ -68,6 +72,7 @@ class ZeroStage {
 struct ZeroStageOptions {
   int stage = 0;
   bool accumulates_gradients = true;           // over several micro batches
+  bool shares_parameters = false;              // stages 1 and 2 on the CPU, with common memory
   at::ScalarType dtype = at::kFloat;           // of parameters and computation
   at::ScalarType gradient_dtype = at::kFloat;  // of accumulated gradients
   c10::Device device = c10::Device(c10::kCPU);

@@ -254,6 +254,7 @@ TEST(ConfigKeys, OfObserversAreRead) {
       "flops_profiler": {"enabled": true, "profile_step": 5, "detailed": false, "output_file": "flops.txt",
                          "module_depth": -1, "top_modules": 3, "recompute_fwd_factor": 0.0},
       "activation_checkpointing": {"cpu_checkpointing": true},
+      "deepscale": {"share_parameters_on_host": true},
       "zero_optimization": {"stage": 3, "stage3_gather_16bit_weights_on_model_save": true})");
   EXPECT_THAT(config.warnings, IsEmpty());
   EXPECT_TRUE(config.wall_clock_breakdown);
@@ -268,6 +269,7 @@ TEST(ConfigKeys, OfObserversAreRead) {
   EXPECT_EQ(config.flops_profiler.profile_step, 5);
   EXPECT_EQ(config.flops_profiler.output_file, "flops.txt");
   EXPECT_TRUE(config.cpu_checkpointing);
+  EXPECT_TRUE(config.deepscale.share_parameters_on_host);
   EXPECT_TRUE(config.zero.gather_16bit_weights_on_model_save);
 }
 
