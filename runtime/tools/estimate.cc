@@ -18,13 +18,15 @@ struct Request {
   std::int64_t nodes;
   DType dtype;
   std::int64_t max_live_numel;
+  std::int64_t accumulation_steps;
   bool as_json;
 };
 
 Request read_request(const std::vector<std::string>& arguments) {
-  const ToolOptions options(arguments, {.with_value = {"model", "num_gpus", "num_nodes", "dtype",
-                                                       "max_live_parameters", "stage3_max_live_parameters"},
-                                        .switches = {"json"}});
+  const ToolOptions options(arguments,
+                            {.with_value = {"model", "num_gpus", "num_nodes", "dtype", "max_live_parameters",
+                                            "stage3_max_live_parameters", "gradient_accumulation_steps"},
+                             .switches = {"json"}});
   std::string model = options.text("model", "");
   if (model.empty() && options.words().size() == 1) model = options.words().front();
   if (model.empty() || options.words().size() > 1) {
@@ -45,6 +47,7 @@ Request read_request(const std::vector<std::string>& arguments) {
           .nodes = count_of_ranks("num_nodes"),
           .dtype = parse_dtype(options.text("dtype", "bf16")),
           .max_live_numel = options.count("stage3_max_live_parameters", live, 0),
+          .accumulation_steps = options.count("gradient_accumulation_steps", 1, 1),
           .as_json = options.has("json")};
 }
 
@@ -60,7 +63,9 @@ std::vector<Row> rows_of(const Request& request, const ModelSize& size) {
     const ModelStateOptions options = {.parameter_numel = size.numel(),
                                        .stage = stage,
                                        .world_size = static_cast<int>(request.ranks_per_node * request.nodes),
-                                       .dtype = request.dtype};
+                                       .dtype = request.dtype,
+                                       .gradient_dtype = {},
+                                       .accumulates_gradients = request.accumulation_steps > 1};
     const PlacementOptions none = {.max_live_numel = request.max_live_numel,
                                    .largest_layer_numel = size.largest().numel};
     PlacementOptions optimizer = none;
@@ -133,6 +138,8 @@ std::string estimate_help() {
          "  --num_nodes M             nodes (1)\n"
          "  --dtype TYPE              bf16, fp16 or fp32 (bf16)\n"
          "  --max_live_parameters N   as stage3_max_live_parameters in ds_config.json (1e9)\n"
+         "  --gradient_accumulation_steps N   micro batches a step, for which stage 1 keeps whole gradients\n"
+         "                            where they are several (1)\n"
          "  --json                    for programs, in bytes\n";
 }
 

@@ -45,7 +45,7 @@ ModelStateBytes estimate_model_states(const ModelStateOptions& options) {
   const auto fp32_size = static_cast<std::int64_t>(size_of(DType::kFloat32));
   const std::int64_t fp32_values = options.moments + (options.dtype == DType::kFloat32 ? 0 : 1);
   return {.parameters = part_from_stage(3) * parameter_size,
-          .gradients = part_from_stage(2) * gradient_size,
+          .gradients = part_from_stage(options.accumulates_gradients ? 2 : 1) * gradient_size,
           .optimizer_state = part_from_stage(1) * fp32_size * fp32_values};
 }
 

@@ -6,6 +6,7 @@
 //   stage 0   (2 + 2 + K) Psi              stage 2   2 Psi + (2 + K) Psi / N
 //   stage 1   (2 + 2) Psi + K Psi / N      stage 3   (2 + 2 + K) Psi / N
 //
+// Stage 1 keeps whole gradients only to accumulate them over micro batches; else it takes what stage 2 takes.
 // The same with 4-byte parameters and gradients and no master weight in fp32 training. Activations, buffers
 // of the model, staging buffers of communication and the padding of a PartitionPlan come on top. Pure
 // functions. "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models" (Rajbhandari et al.,
@@ -25,6 +26,7 @@ struct ModelStateOptions {
   int world_size = 1;
   DType dtype = DType::kFloat32;        // of parameters
   std::optional<DType> gradient_dtype;  // empty: dtype
+  bool accumulates_gradients = true;    // over several micro batches
   int moments = 2;  // fp32 values that the optimizer keeps per parameter: Adam 2, Lion or SGD with momentum 1
 };
 

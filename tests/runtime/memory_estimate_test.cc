@@ -38,6 +38,9 @@ TEST(MemoryEstimate, CountsEachPart) {
   const auto accumulated_in_fp32 = estimate_model_states(
       {.parameter_numel = 1000, .dtype = DType::kBFloat16, .gradient_dtype = DType::kFloat32});
   EXPECT_EQ(accumulated_in_fp32.gradients, 4000);
+  const auto stage1 = estimate_model_states(
+      {.parameter_numel = 1000, .stage = 1, .world_size = 2, .accumulates_gradients = false});
+  EXPECT_EQ(stage1.gradients, 2000) << "slices, as nothing is added to them";
   EXPECT_EQ(estimate_model_states({}).total(), 0);
 }
 

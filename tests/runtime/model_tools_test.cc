@@ -132,6 +132,13 @@ TEST(Estimate, GivesTheFormulaForEveryStageAndOffloading) {
   EXPECT_EQ(rows[7]["device_bytes_of_a_rank"], 2 * numel / 8 + 2 * 1'000'000'000) << "and what is gathered";
   EXPECT_EQ(rows[7]["host_bytes_of_a_node"], 14 * numel);
   EXPECT_THAT(estimate_text({path, "--dtype", "fp32"}), HasSubstr("6,738,415,616 parameters"));
+  const auto device_bytes_at_stage1 = [&](const char* micro_batches) {
+    return nlohmann::json::parse(
+        estimate_text({"--model", path, "--num-gpus=8", "--json", "--gradient_accumulation_steps",
+                       micro_batches}))["estimates"][1]["device_bytes_of_a_rank"];
+  };
+  EXPECT_EQ(device_bytes_at_stage1("1"), 2 * numel + 14 * numel / 8);
+  EXPECT_EQ(device_bytes_at_stage1("4"), 4 * numel + 12 * numel / 8);
 }
 
 TEST(Estimate, RefusesAWrongCommandLineInOneSentence) {

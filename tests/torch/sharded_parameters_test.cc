@@ -1,9 +1,10 @@
-// Stage 3: memory, reading and writing parameters outside the model, changing graphs, failures. That training
-// gives the same result is in engine_equality_test.cc.
+// Memory at every stage, and stage 3: reading and writing parameters outside the model, changing graphs,
+// failures. That training gives the same result is in engine_equality_test.cc.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "comm/base/error.h"
+#include "runtime/zero/memory_estimate.h"
 #include "tests/torch/patchwork.h"
 #include "tests/torch/world_of_threads.h"
 
@@ -71,6 +72,39 @@ TEST(ShardedParameters, ARankHoldsItsShareAndTheLiveWindow) {
       EXPECT_NEAR(static_cast<double>(engine->memory().optimizer_state),
                   2 * (kWeightBytes + kBiasBytes) / world_size, 0.02 * kWeightBytes);
     });
+  }
+}
+
+TEST(Memory, IsThatOfTheEstimateAtEveryStage) {
+  for (int stage = 0; stage <= 3; ++stage) {
+    for (const int micro_batches : {1, 2}) {
+      SCOPED_TRACE(::testing::Message() << "stage " << stage << ", micro batches: " << micro_batches);
+      Config config = sharded_config();
+      config.zero.stage = stage;
+      config.gradient_accumulation_steps = micro_batches;
+      const ModelStateBytes estimate =
+          estimate_model_states({.parameter_numel = kLayers * kWidth * (kWidth + 1),
+                                 .stage = stage,
+                                 .world_size = 2,
+                                 .gradient_dtype = {},
+                                 .accumulates_gradients = micro_batches > 1});
+      const auto expect_near = [](std::int64_t measured, std::int64_t estimated) {
+        EXPECT_NEAR(static_cast<double>(measured), static_cast<double>(estimated),
+                    0.02 * static_cast<double>(estimated));
+      };
+      const auto models = deep_models(2);
+      run_ranks(2, [&](int rank, const std::shared_ptr<Communicator>& communicator) {
+        const auto engine =
+            initialize(models[static_cast<std::size_t>(rank)], config, rank_options(communicator));
+        for (int i = 0; i < micro_batches; ++i) {
+          engine->backward(squared_output(*engine));
+          if (i + 1 == micro_batches) expect_near(engine->memory().gradients, estimate.gradients);
+          engine->step();
+        }
+        expect_near(engine->memory().optimizer_state, estimate.optimizer_state);
+        if (stage < 3) expect_near(engine->memory().parameters, estimate.parameters);
+      });
+    }
   }
 }
 
