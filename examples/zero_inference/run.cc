@@ -107,19 +107,18 @@ std::shared_ptr<const ModelWeights> open_weights(const Options& options, const M
 // Quantised layers are in the memory of a rank that is alone, and in a file that all ranks of a host map.
 std::unique_ptr<LayerSource> make_source(const Options& options,
                                          const std::shared_ptr<const ModelWeights>& weights,
-                                         const OffloadFolder& folder, Ranks& ranks) {
+                                         const OffloadFolder& folder, Ranks& ranks, int threads) {
   const WorldLayout& layout = ranks.layout();
   const int bits = options.quant_bits;
   if (bits == 16)
     return options.offloads_to_disk ? make_streamed_source(layers_in_files(*weights))
                                     : make_mapped_source(weights);
-  const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   if (!options.offloads_to_disk && layout.local_world_size == 1)
-    return make_quantized_source(*weights, bits, options.group_size, cores);
+    return make_quantized_source(*weights, bits, options.group_size, threads);
   const std::filesystem::path file = folder.path() / "layers.quantized";
   ranks.once_a_host([&] {
     folder.make();
-    write_quantized_layers(*weights, bits, options.group_size, file, cores);
+    write_quantized_layers(*weights, bits, options.group_size, file, threads * layout.local_world_size);
   });
   StreamedLayers layers = quantized_layers_in(*weights, bits, options.group_size, file);
   return options.offloads_to_disk ? make_streamed_source(std::move(layers))
@@ -181,7 +180,7 @@ void generate_and_tell(const Options& options, const Environment& environment, c
       .positions = static_cast<std::int64_t>(longest) + options.generated_length - 1,
       .cache_dtype = is_fp32 ? DType::kFloat32 : DType::kBFloat16};
   const std::string gpu = choose_gpu(options, layout);
-  auto source = make_source(options, weights, folder, ranks);
+  auto source = make_source(options, weights, folder, ranks, threads);
   const std::unique_ptr<Decoder> decoder =
       gpu.empty() ? std::make_unique<HostDecoder>(weights, std::move(source), decoder_options)
                   : make_gpu_decoder(gpu, options, weights, std::move(source), decoder_options);

@@ -11,6 +11,7 @@
 #include "runtime/engine/device.h"
 #include "runtime/engine/tensor_collectives.h"
 #include "runtime/inference/step_tokens.h"
+#include "runtime/models/layers.h"
 
 namespace deepscale {
 namespace {
@@ -270,23 +271,12 @@ at::Tensor DeviceDecoder::run_layer(std::int64_t layer, const DeviceMatrices& ma
   const at::Tensor value = heads(LayerMatrix::kValue, seen, config().key_value_heads);
   hidden = hidden + product(LayerMatrix::kOutput, attend(layer, batch, query, key, value));
 
-  const auto activated = [&](const at::Tensor& input) -> at::Tensor {
-    switch (config().activation) {
-      case Activation::kRelu:
-        return at::relu(input);
-      case Activation::kGelu:
-        return at::gelu(input);
-      case Activation::kGeluTanh:
-        return at::gelu(input, "tanh");
-      case Activation::kSilu:
-        break;
-    }
-    return at::silu(input);
-  };
   const at::Tensor normed = norm(vectors.feed_forward_norm, hidden);
   at::Tensor up = product(LayerMatrix::kUp, normed);
   const bool is_gated = matrices[static_cast<std::size_t>(LayerMatrix::kGate)].elements.defined();
-  up = is_gated ? activated(product(LayerMatrix::kGate, normed)).mul_(up) : activated(up);
+  const at::Tensor activated =
+      activate(is_gated ? product(LayerMatrix::kGate, normed) : up, config().activation);
+  up = is_gated ? activated * up : activated;
   return hidden + product(LayerMatrix::kDown, up);
 }
 
