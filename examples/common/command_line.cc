@@ -35,12 +35,13 @@ bool CommandLine::parse(int argc, const char* const* argv) try {
   cxxopts::Options parser(program_, description_);
   parser.custom_help("[options]").set_width(100).allow_unrecognised_options();
   for (const Option& option : options_) {
+    const std::string names = option.name == "help" ? "h,help" : option.name;
     if (option.value.empty()) {
-      parser.add_options()(option.name, option.help);
+      parser.add_options()(names, option.help);
     } else {
       const auto text = cxxopts::value<std::string>();
       if (!option.fallback.empty()) text->default_value(option.fallback);
-      parser.add_options()(option.name, option.help, text, option.value);
+      parser.add_options()(names, option.help, text, option.value);
     }
   }
   const cxxopts::ParseResult parsed = parser.parse(argc, argv);
@@ -49,13 +50,10 @@ bool CommandLine::parse(int argc, const char* const* argv) try {
     return false;
   }
   refuse_unknown(parsed.unmatched());
+  // Not cxxopts' own vectors: they part a text at its commas.
+  for (const cxxopts::KeyValue& given : parsed.arguments()) given_[given.key()].push_back(given.value());
   for (const Option& option : options_) {
-    const bool is_flag = option.value.empty();
-    if (parsed.count(option.name) > 0) {
-      given_[option.name] = is_flag ? "" : parsed[option.name].as<std::string>();
-    } else if (!is_flag && !option.fallback.empty()) {
-      given_[option.name] = option.fallback;
-    }
+    if (!option.fallback.empty() && !has(option.name)) given_[option.name] = {option.fallback};
   }
   return true;
 } catch (const Error&) {
@@ -78,12 +76,19 @@ bool CommandLine::has(const std::string& name) const {
 
 std::string CommandLine::text(const std::string& name) const {
   const auto found = given_.find(name);
-  return found == given_.end() ? "" : found->second;
+  return found == given_.end() ? "" : found->second.back();
+}
+
+std::vector<std::string> CommandLine::texts(const std::string& name) const {
+  const auto found = given_.find(name);
+  return found == given_.end() ? std::vector<std::string>() : found->second;
 }
 
 std::string CommandLine::required(const std::string& name) const {
-  if (text(name).empty()) refuse(fmt::format("--{} is needed", name));
-  return text(name);
+  if (!text(name).empty()) return text(name);
+  const auto option = std::find_if(options_.begin(), options_.end(),
+                                   [&](const Option& candidate) { return candidate.name == name; });
+  refuse(fmt::format("--{} is missing: {}", name, option->help));
 }
 
 std::int64_t CommandLine::integer(const std::string& name, std::int64_t least, std::int64_t most) const {
@@ -116,7 +121,8 @@ DType CommandLine::dtype(const std::string& name) const {
 std::string CommandLine::choice(const std::string& name, const std::vector<std::string>& names) const {
   const std::string given = text(name);
   if (std::find(names.begin(), names.end(), given) != names.end()) return given;
-  refuse(fmt::format("--{}: expected {}, got \"{}\"", name, fmt::join(names, " or "), given));
+  refuse(fmt::format("--{}: expected {} or {}, got \"{}\"", name,
+                     fmt::join(names.begin(), names.end() - 1, ", "), names.back(), given));
 }
 
 }  // namespace examples

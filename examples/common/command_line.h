@@ -34,13 +34,14 @@ class CommandLine {
 
   bool has(const std::string& name) const;  // given, or has a fallback
   bool flag(const std::string& name) const { return given_.count(name) > 0; }
-  std::string text(const std::string& name) const;      // "" where it is absent
-  std::string required(const std::string& name) const;  // an error where it is absent
+  std::string text(const std::string& name) const;                // "" where it is absent
+  std::vector<std::string> texts(const std::string& name) const;  // of an option that may be repeated
+  std::string required(const std::string& name) const;            // an error where it is absent
   std::int64_t integer(const std::string& name, std::int64_t least,
                        std::int64_t most = std::numeric_limits<std::int64_t>::max()) const;
   double real(const std::string& name, double least, double most) const;
   deepscale::DType dtype(const std::string& name) const;  // fp32, bf16 or fp16
-  // One of these names.
+  // One of these names, of which there are two at least.
   std::string choice(const std::string& name, const std::vector<std::string>& names) const;
 
   [[noreturn]] void refuse(const std::string& message) const;
@@ -51,7 +52,7 @@ class CommandLine {
   std::string program_;
   std::string description_;
   std::vector<Option> options_;
-  std::map<std::string, std::string> given_;
+  std::map<std::string, std::vector<std::string>> given_;  // a flag: empty texts
 };
 
 }  // namespace examples

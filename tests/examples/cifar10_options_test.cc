@@ -36,7 +36,7 @@ TEST(Cifar10Options, ReadsEveryOption) {
   const Options options =
       *parse({"--deepscale", "--deepscale_config=c.json", "--data_dir", "images", "--dtype", "bf16",
               "--stage", "2", "--batch_size", "4", "--epochs=3", "--steps_limit", "7", "--log_interval", "5",
-              "--seed", "18446744073709551615", "--local_rank=1"});
+              "--seed", "9223372036854775807", "--local_rank=1"});
   EXPECT_EQ(options.config_path, "c.json");
   EXPECT_EQ(options.data_dir, "images");
   EXPECT_EQ(options.dtype, DType::kBFloat16);
@@ -45,7 +45,7 @@ TEST(Cifar10Options, ReadsEveryOption) {
   EXPECT_EQ(options.epochs, 3);
   EXPECT_EQ(options.steps_limit, 7);
   EXPECT_EQ(options.log_interval, 5);
-  EXPECT_EQ(options.seed, 18446744073709551615U);
+  EXPECT_EQ(options.seed, 9223372036854775807U);
 }
 
 TEST(Cifar10Options, TakesDeepSpeedsNames) {

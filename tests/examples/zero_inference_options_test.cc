@@ -60,7 +60,7 @@ TEST(ZeroInferenceOptions, ReadEveryOther) {
                                   "t.json",
                                   "--local_rank=1",
                                   "--prompt",
-                                  "one",
+                                  "one, and more",
                                   "--prompt",
                                   "two"});
   EXPECT_TRUE(options.is_dummy && options.offloads_to_disk && options.offloads_cache && options.samples &&
@@ -77,7 +77,7 @@ TEST(ZeroInferenceOptions, ReadEveryOther) {
   EXPECT_EQ(options.top_p, 0.25);
   EXPECT_EQ(options.seed, 7u);
   EXPECT_EQ(options.trace, "t.json");
-  EXPECT_THAT(options.prompts, ElementsAre("one", "two"));
+  EXPECT_THAT(options.prompts, ElementsAre("one, and more", "two"));
   EXPECT_EQ(options.batch_size, 2) << "as many as there are prompts";
 }
 
@@ -85,14 +85,14 @@ TEST(ZeroInferenceOptions, RefuseMistakesInOneSentence) {
   const auto message = [](const std::vector<const char*>& arguments) {
     return deepscale::testing::refusal_of([&] { parse(arguments); }).message;
   };
-  EXPECT_THAT(message({}), HasSubstr("--model is missing"));
+  EXPECT_THAT(message({}), HasSubstr("--model is missing: folder of a Hugging Face model"));
   EXPECT_THAT(message({"--model", "m", "--quant-bits", "5"}),
               HasSubstr("--quant-bits: expected 16, 8 or 4, got \"5\""));
   EXPECT_THAT(message({"--model", "m", "--batch-size", "none"}),
               HasSubstr("--batch-size: expected a whole number"));
   EXPECT_THAT(message({"--model", "m", "--top-p", "x"}), HasSubstr("--top-p: expected a number"));
   EXPECT_THAT(message({"--model", "m", "--cpu-offload", "--disk-offload"}), HasSubstr("exclude each other"));
-  EXPECT_THAT(message({"--model", "m", "--device", "gpu"}), HasSubstr("--device: expected cpu or cuda"));
+  EXPECT_THAT(message({"--model", "m", "--device", "gpu"}), HasSubstr("--device: expected auto, cpu or cuda"));
   EXPECT_THAT(message({"--model", "m", "--genlen", "4"}), HasSubstr("--gen-len"));
 }
 
