@@ -2,15 +2,13 @@
 // share the GPU and exchange through host memory.
 #include <fmt/core.h>
 #include <gmock/gmock.h>
-#include <sys/wait.h>
 #include <torch/torch.h>
 
-#include <array>
-#include <cstdio>
 #include <sstream>
 
 #include "tests/cuda/need_gpu.h"
 #include "tests/cuda/patchwork_training.h"
+#include "tests/run_program.h"
 #include "tests/temporary_folder.h"
 
 namespace deepscale::testing {
@@ -74,23 +72,6 @@ TEST_P(CudaDTypes, OffloadedParametersLearnWhatTheCpuDoes) {
   }
 }
 
-struct Outcome {
-  int exit_code = -1;
-  std::string output;  // stdout and stderr
-};
-
-Outcome run(const std::string& command) {
-  Outcome outcome;
-  // A hanging job must not outlive its test.
-  FILE* pipe = popen(("timeout -k 5 100 " + command + " 2>&1").c_str(), "r");
-  std::array<char, 4096> buffer;
-  while (const std::size_t bytes = std::fread(buffer.data(), 1, buffer.size(), pipe))
-    outcome.output.append(buffer.data(), bytes);
-  const int status = pclose(pipe);
-  if (WIFEXITED(status)) outcome.exit_code = WEXITSTATUS(status);
-  return outcome;
-}
-
 // Lines are "patchwork_loss 2.94" behind what the launcher puts before each.
 std::vector<double> losses_in(const std::string& output) {
   std::vector<double> losses;
@@ -109,9 +90,10 @@ INSTANTIATE_TEST_SUITE_P(Stages, CudaStages, ::testing::Values(0, 1, 2, 3));
 TEST_P(CudaStages, TwoRanksOnOneGpuLearnWhatTheCpuDoes) {
   DEEPSCALE_NEED_GPU();
   const DType dtype = GetParam() == 2 ? DType::kBFloat16 : DType::kFloat32;
-  const Outcome outcome =
-      run(fmt::format(DEEPSCALE_PROGRAM " launch --num_gpus 2 --oversubscribe " CUDA_RANK_PROGRAM " {} {} {}",
-                      GetParam(), dtype_name(dtype), kSteps));
+  const Outcome outcome = run_program(
+      fmt::format(DEEPSCALE_PROGRAM " launch --num_gpus 2 --oversubscribe " CUDA_RANK_PROGRAM " {} {} {}",
+                  GetParam(), dtype_name(dtype), kSteps),
+      100);
   ASSERT_EQ(outcome.exit_code, 0) << outcome.output;
   expect_near(losses_in(outcome.output), tolerance_of(dtype));
   if (c10::cuda::device_count() == 1) {

@@ -5,8 +5,8 @@
 
 #include <regex>
 
-#include "tests/examples/run_program.h"
 #include "tests/examples/tiny_model.h"
+#include "tests/run_program.h"
 
 namespace examples::testing {
 namespace {

@@ -6,7 +6,7 @@
 #include <regex>
 
 #include "tests/examples/image_folder.h"
-#include "tests/examples/run_program.h"
+#include "tests/run_program.h"
 
 namespace cifar10 {
 namespace {

@@ -92,7 +92,8 @@ TEST(ZeroInferenceOptions, RefuseMistakesInOneSentence) {
               HasSubstr("--batch-size: expected a whole number"));
   EXPECT_THAT(message({"--model", "m", "--top-p", "x"}), HasSubstr("--top-p: expected a number"));
   EXPECT_THAT(message({"--model", "m", "--cpu-offload", "--disk-offload"}), HasSubstr("exclude each other"));
-  EXPECT_THAT(message({"--model", "m", "--device", "gpu"}), HasSubstr("--device: expected auto, cpu or cuda"));
+  EXPECT_THAT(message({"--model", "m", "--device", "gpu"}),
+              HasSubstr("--device: expected auto, cpu or cuda"));
   EXPECT_THAT(message({"--model", "m", "--genlen", "4"}), HasSubstr("--gen-len"));
 }
 

@@ -5,7 +5,7 @@
 
 #include <regex>
 
-#include "tests/examples/run_program.h"
+#include "tests/run_program.h"
 #include "tests/temporary_folder.h"
 
 namespace {

@@ -5,12 +5,11 @@
 #include <fmt/ranges.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
-#include <random>
 
+#include "tests/launcher/dice.h"
 #include "tests/launcher/json_job.h"
 
 namespace deepscale::testing {
@@ -31,18 +30,6 @@ struct Blow {
 constexpr const char* kMoments[] = {"starting", "running", "stopping", "failing", "restarting", "printing"};
 constexpr const char* kVictims[] = {"a rank", "a supervisor", "the launcher"};
 constexpr const char* kBlows[] = {"killed", "stopped", "slowed"};
-
-class Dice {
- public:
-  explicit Dice(std::uint32_t seed) : random_(seed) {}
-  // 0 to count - 1. A distribution of the standard library would differ from one library to the next.
-  int roll(int count) { return static_cast<int>(random_() % static_cast<unsigned>(count)); }
-  bool is_one_in(int count) { return roll(count) == 0; }
-  void pause(int most_milliseconds) { ::usleep(static_cast<useconds_t>(roll(1000 * most_milliseconds))); }
-
- private:
-  std::mt19937 random_;
-};
 
 // What happens to whom, and when, in the job of a seed.
 struct Scenario {

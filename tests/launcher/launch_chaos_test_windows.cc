@@ -6,10 +6,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <random>
-#include <thread>
 
 #include "tests/agents/child_run.h"
+#include "tests/launcher/dice.h"
 #include "tests/launcher/job_windows.h"
 
 namespace deepscale::testing {
@@ -20,20 +19,6 @@ constexpr unsigned kBlowCode = 77;  // no rank exits with it by itself
 
 enum class Moment { kStarting, kRunning, kStopping, kFailing, kRestarting };
 constexpr const char* kMoments[] = {"starting", "running", "stopping", "failing", "restarting"};
-
-class Dice {
- public:
-  explicit Dice(std::uint32_t seed) : random_(seed) {}
-  int roll(int count) { return static_cast<int>(random_() % static_cast<unsigned>(count)); }
-  bool is_one_in(int count) { return roll(count) == 0; }
-  // Random moments are what the test is about.
-  void pause(int most_milliseconds) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(roll(most_milliseconds)));
-  }
-
- private:
-  std::mt19937 random_;
-};
 
 struct Scenario {
   explicit Scenario(Dice& dice)

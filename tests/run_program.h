@@ -1,4 +1,4 @@
-// Runs an example as a person starts it, for Linux.
+// Runs a program as a person starts it, for Linux.
 #pragma once
 
 #include <sys/wait.h>
@@ -14,10 +14,11 @@ struct Outcome {
   std::string output;  // stdout and stderr
 };
 
-// With one thread a rank; ends it after 250 seconds, since a hanging job must not outlive its test.
-inline Outcome run_program(const std::string& command) {
+// With one thread a rank; ends it after `most_seconds`, since a hanging job must not outlive its test.
+inline Outcome run_program(const std::string& command, int most_seconds = 250) {
   Outcome outcome;
-  FILE* pipe = popen(("OMP_NUM_THREADS=1 timeout -k 5 250 " + command + " 2>&1").c_str(), "r");
+  const std::string limit = "timeout -k 5 " + std::to_string(most_seconds) + " ";
+  FILE* pipe = popen(("OMP_NUM_THREADS=1 " + limit + command + " 2>&1").c_str(), "r");
   std::array<char, 4096> buffer;
   while (const std::size_t bytes = std::fread(buffer.data(), 1, buffer.size(), pipe))
     outcome.output.append(buffer.data(), bytes);
