@@ -2,9 +2,39 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
 #include "comm/base/error.h"
 
 namespace deepscale {
+namespace {
+
+// A multiple of what file systems ask of a direct write.
+constexpr std::size_t kBufferBytes = 1 << 20;
+
+}  // namespace
+
+void DurableFile::write(const void* data, std::size_t bytes) {
+  const auto* next = static_cast<const std::byte*>(data);
+  while (is_direct_ && bytes > 0) {
+    if (!buffer_) buffer_ = allocate_direct(kBufferBytes);
+    const std::size_t count = std::min(bytes, kBufferBytes - buffered_);
+    std::memcpy(buffer_.get() + buffered_, next, count);
+    buffered_ += count;
+    next += count;
+    bytes -= count;
+    if (buffered_ == kBufferBytes) hand_over(buffer_.get(), std::exchange(buffered_, 0));
+  }
+  hand_over(next, bytes);
+}
+
+// What is no whole buffer goes through the cache: it has any size, and stands anywhere.
+void DurableFile::write_rest() {
+  use_cache();
+  hand_over(buffer_.get(), std::exchange(buffered_, 0));
+}
 
 void replace_file(const std::filesystem::path& path, std::string_view text) {
   std::filesystem::path beside = path;

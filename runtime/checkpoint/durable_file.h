@@ -8,9 +8,13 @@
 #include <filesystem>
 #include <string_view>
 
+#include "runtime/checkpoint/direct_memory.h"
+
 namespace deepscale {
 
-// A new file, or an old one anew. Its destructor closes it and leaves what was written so far.
+// A new file, or an old one anew. Its destructor closes it, complete or not. On Linux a large file goes past
+// the system's cache where its file system can do that: writing the cache back would hold up other work, and
+// nobody reads the file again soon.
 class DurableFile {
  public:
   explicit DurableFile(const std::filesystem::path& path);
@@ -26,9 +30,16 @@ class DurableFile {
 
  private:
   [[noreturn]] void fail(const char* what) const;
+  void write_rest();
+  // To the system, through its cache or not.
+  void hand_over(const std::byte* data, std::size_t bytes);
+  void use_cache();
 
   const std::filesystem::path path_;
   std::intptr_t handle_;  // of the system
+  bool is_direct_ = false;
+  DirectMemory buffer_;  // of what goes past the cache
+  std::size_t buffered_ = 0;
 };
 
 // The file has the new text or, whatever happens, still the old one: written beside it, then renamed over it.

@@ -5,14 +5,24 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "comm/base/error.h"
 #include "runtime/checkpoint/durable_file.h"
 
 namespace deepscale {
 
+namespace {
+
+int open_new(const std::filesystem::path& path, int flags) {
+  return ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | flags, 0666);
+}
+
+}  // namespace
+
 DurableFile::DurableFile(const std::filesystem::path& path)
-    : path_(path), handle_(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
+    : path_(path), handle_(open_new(path, O_DIRECT)), is_direct_(handle_ >= 0) {
+  if (handle_ < 0 && errno == EINVAL) handle_ = open_new(path, 0);  // not on every file system
   if (handle_ < 0) fail("create");
 }
 
@@ -25,22 +35,33 @@ void DurableFile::fail(const char* what) const {
               fmt::format("cannot {} {}: {}", what, path_.string(), std::strerror(errno)));
 }
 
-void DurableFile::write(const void* data, std::size_t bytes) {
-  const char* next = static_cast<const char*>(data);
+void DurableFile::hand_over(const std::byte* data, std::size_t bytes) {
   while (bytes > 0) {
-    const ssize_t written = ::write(static_cast<int>(handle_), next, std::min<std::size_t>(bytes, 1 << 30));
+    const ssize_t written = ::write(static_cast<int>(handle_), data, std::min<std::size_t>(bytes, 1 << 30));
     if (written < 0 && errno == EINTR) continue;
+    if (written < 0 && errno == EINVAL && is_direct_) {  // some file systems say so late
+      use_cache();
+      continue;
+    }
     if (written < 0) fail("write to");
-    next += written;
+    data += written;
     bytes -= static_cast<std::size_t>(written);
   }
 }
 
+void DurableFile::use_cache() {
+  if (std::exchange(is_direct_, false) && ::fcntl(static_cast<int>(handle_), F_SETFL, 0) != 0) {
+    fail("write to");
+  }
+}
+
 void DurableFile::rewind() {
+  write_rest();
   if (::lseek(static_cast<int>(handle_), 0, SEEK_SET) != 0) fail("go back in");
 }
 
 void DurableFile::finish() {
+  write_rest();
   if (::fsync(static_cast<int>(handle_)) != 0) fail("flush");
 }
 

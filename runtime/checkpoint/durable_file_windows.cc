@@ -33,22 +33,26 @@ void DurableFile::fail(const char* what) const {
               fmt::format("cannot {} {}: {}", what, path_.string(), windows_error_text(GetLastError())));
 }
 
-void DurableFile::write(const void* data, std::size_t bytes) {
-  const char* next = static_cast<const char*>(data);
+void DurableFile::hand_over(const std::byte* data, std::size_t bytes) {
   while (bytes > 0) {
     DWORD written = 0;
     const DWORD most = static_cast<DWORD>(std::min<std::size_t>(bytes, 1 << 30));
-    if (WriteFile(as_handle(handle_), next, most, &written, nullptr) == 0) fail("write to");
-    next += written;
+    if (WriteFile(as_handle(handle_), data, most, &written, nullptr) == 0) fail("write to");
+    data += written;
     bytes -= written;
   }
 }
 
+// An open file cannot change to it here, so that none goes past it.
+void DurableFile::use_cache() {}
+
 void DurableFile::rewind() {
+  write_rest();
   if (SetFilePointerEx(as_handle(handle_), {}, nullptr, FILE_BEGIN) == 0) fail("go back in");
 }
 
 void DurableFile::finish() {
+  write_rest();
   if (FlushFileBuffers(as_handle(handle_)) == 0) fail("flush");
 }
 

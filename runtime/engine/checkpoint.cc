@@ -349,7 +349,10 @@ void save_model(const CheckpointSubject& subject, const fs::path& directory) {
       writer->write(on_host.data_ptr(), static_cast<std::int64_t>(on_host.nbytes()));
     });
   }
-  attempt([&] { writer->finish(); });
+  attempt([&] {
+    subject.stage.rethrow_failure();
+    writer->finish();
+  });
   subject.stage.rethrow_failure();
   together(subject.collectives, "saving the model", [&] {
     if (failure) std::rethrow_exception(failure);
@@ -360,8 +363,10 @@ std::string load_checkpoint(const CheckpointSubject& subject, CheckpointName& na
   const at::NoGradGuard no_grad;
   ReadCheckpoint read;
   subject.stage.begin_update();
-  together(subject.collectives, "loading a checkpoint", [&] { read = read_checkpoint(subject, name); });
-  copy_masters_to_parameters(subject);
+  together(subject.collectives, "loading a checkpoint", [&] {
+    read = read_checkpoint(subject, name);
+    copy_masters_to_parameters(subject);
+  });
   subject.stage.publish_parameters();
   const std::vector<NamedTensor> in_model = fixed_tensors(subject.tensors);
   for (std::size_t i = 0; i < in_model.size(); ++i) in_model[i].tensor.copy_(read.fixed[i]);

@@ -111,6 +111,12 @@ struct Engine::Parts {
   double gradient_divisor() const;
   std::array<double, 2> betas(std::int64_t update) const;
   StepResult update();
+  // What is final: what operators could not throw, and a step that failed, maybe for that.
+  void rethrow_failure() {
+    stage->rethrow_failure();
+    if (failure) std::rethrow_exception(failure);
+  }
+  [[noreturn]] void fail(const char* call);
   void report(const std::exception& error) {
     if (link) link->report_failure(error);
   }
@@ -134,6 +140,7 @@ struct Engine::Parts {
 
   TrainingProgress progress;
   bool has_gradients = false;  // backward() ran in this micro step
+  std::exception_ptr failure;  // of a step, which may have updated a part
   std::optional<double> norm;
   StepRecorder recorder;
   std::unique_ptr<FlopsProfiler> flops_profiler;  // null: none
@@ -236,6 +243,25 @@ StepResult Engine::Parts::update() {
   return overflow ? StepResult::kSkipped : StepResult::kUpdated;
 }
 
+// Of the error that is being handled: throws it, or the one that it is a consequence of. The other ranks
+// would wait for collectives that will never come, and ours must not outlive their buffers.
+void Engine::Parts::fail(const char* call) {
+  std::exception_ptr first = std::current_exception();
+  try {
+    stage->rethrow_failure();
+  } catch (const std::exception&) {
+    first = std::current_exception();
+  }
+  try {
+    std::rethrow_exception(first);
+  } catch (const std::exception& error) {
+    report(error);
+    if (collectives.size() > 1)
+      collectives.communicator().abort(fmt::format("{} failed: {}", call, first_line(error.what())));
+    throw;
+  }
+}
+
 // Collective, where a save is pending.
 void Engine::Parts::finish_save() {
   if (!save_is_pending) return;
@@ -299,13 +325,16 @@ torch::Tensor Engine::place(torch::Tensor input) const {
 }
 
 void Engine::begin_forward() const {
+  rethrow_failure();
   parts_->begin(Phase::kForward);
 }
 
-void Engine::end_forward() const try {
+void Engine::end_forward() const {
   parts_->end(Phase::kForward);
-  parts_->stage->rethrow_failure();
-} catch (const std::exception& error) {
+  rethrow_failure();
+}
+
+void Engine::rethrow_failure() const try { parts_->rethrow_failure(); } catch (const std::exception& error) {
   parts_->report(error);
   throw;
 }
@@ -315,18 +344,24 @@ void Engine::pin(const std::vector<torch::Tensor>& parameters) {
     if (const ShardHome* home = shard_home_of(parameter)) home->owner->pin(home->unit);
   }
   parts_->stage->begin_update();  // the program may change them now
-  parts_->stage->rethrow_failure();
+  parts_->rethrow_failure();
 }
 
 void Engine::unpin(const std::vector<torch::Tensor>& parameters, std::optional<int> modifier_rank) {
   const torch::NoGradGuard no_grad;
   parts_->saver.wait_for_copy();
-  for (const torch::Tensor& parameter : parameters) {
-    if (modifier_rank) parts_->collectives.broadcast(parameter.detach(), *modifier_rank).wait();
-    if (const ShardHome* home = shard_home_of(parameter))
-      home->owner->unpin(home->unit, modifier_rank.has_value());
+  try {
+    for (const torch::Tensor& parameter : parameters) {
+      if (modifier_rank) parts_->collectives.broadcast(parameter.detach(), *modifier_rank).wait();
+      if (const ShardHome* home = shard_home_of(parameter))
+        home->owner->unpin(home->unit, modifier_rank.has_value());
+    }
+    if (modifier_rank) adopt_written(parts_->tensors, *parts_->stage, *parts_->optimizer, parameters);
+    parts_->rethrow_failure();
+  } catch (const std::exception&) {
+    parts_->failure = std::current_exception();
+    parts_->fail("GatheredParameters");
   }
-  if (modifier_rank) adopt_written(parts_->tensors, *parts_->stage, *parts_->optimizer, parameters);
 }
 
 GatheredParameters::GatheredParameters(Engine& engine, std::vector<torch::Tensor> parameters,
@@ -367,6 +402,7 @@ void Engine::backward(const torch::Tensor& loss) {
                 "Engine::backward was called twice in one micro step; call Engine::step after each backward, "
                 "or add the losses");
   }
+  rethrow_failure();
   // In fp32, since a 16-bit loss times the loss scale would overflow.
   const double factor =
       parts_->loss_scaler.scale() / static_cast<double>(parts_->config.gradient_accumulation_steps);
@@ -381,12 +417,8 @@ void Engine::backward(const torch::Tensor& loss) {
     scaled.backward();
     parts_->stage->rethrow_failure();
     parts_->stage->end_backward();
-  } catch (const std::exception& error) {
-    parts_->report(error);
-    // The other ranks wait for reductions that will never come, and ours must not outlive their buffers.
-    if (world_size() > 1)
-      communicator().abort(fmt::format("Engine::backward failed: {}", first_line(error.what())));
-    throw;
+  } catch (const std::exception&) {
+    parts_->fail("Engine::backward");
   }
   parts_->has_gradients = true;
   parts_->end(Phase::kBackward);
@@ -405,9 +437,9 @@ StepResult Engine::step() {
     const StepResult result = parts_->update();
     if (parts_->link) parts_->link->heartbeat(global_steps());
     return result;
-  } catch (const std::exception& error) {
-    parts_->report(error);
-    throw;
+  } catch (const std::exception&) {
+    parts_->failure = std::current_exception();
+    parts_->fail("Engine::step");
   }
 }
 
@@ -427,6 +459,7 @@ void Engine::save_checkpoint(const std::string& directory, const SaveOptions& op
                 "Engine::save_checkpoint was called within an optimizer step, whose gradients would be lost; "
                 "save after the step() that ends it");
   }
+  rethrow_failure();
   parts_->finish_save();
   const CheckpointName name{directory,
                             options.tag.empty() ? fmt::format("global_step{}", global_steps()) : options.tag};
@@ -453,11 +486,13 @@ void Engine::save_16bit_model(const std::string& directory) {
                 "zero_optimization.stage3_gather_16bit_weights_on_model_save, or save a checkpoint and use "
                 "deepscale zero_to_fp32");
   }
+  rethrow_failure();
   save_model(parts_->checkpoint_subject(), directory);
   parts_->logger.info("model saved in {}", directory);
 }
 
 LoadedCheckpoint Engine::load_checkpoint(const std::string& directory, const std::string& tag) {
+  rethrow_failure();
   parts_->finish_save();
   CheckpointName name{directory, tag};
   std::string client_state = deepscale::load_checkpoint(parts_->checkpoint_subject(), name);

@@ -22,9 +22,10 @@
 // Threads: one thread calls an Engine. Collective: construction, backward() at an accumulation boundary
 // (stage 2: always), step() at a boundary; all ranks must call them alike. They block until the
 // communicator's timeout at most. Failures: Error; a failed collective (kPeerLost, kTimeout, kAborted) is
-// final for the Engine. What autograd throws comes out of backward() as it is; with more than one rank it is
-// final too, and ends the other ranks' Engines through the communicator. The module outlives nothing: the
-// Engine shares it.
+// final for the Engine, and so is a file of offloaded state that cannot be read or written (kSystem, naming
+// it): every later call throws it again, and the other ranks' Engines end through the communicator. What
+// autograd throws comes out of backward() as it is; with more than one rank it is final too, and ends the
+// other ranks' Engines. The module outlives nothing: the Engine shares it.
 //
 // Follows "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models" (Rajbhandari et al., 2020).
 #pragma once
@@ -100,7 +101,14 @@ class Engine {
   template <typename Return = torch::Tensor, typename... Inputs>
   Return forward(Inputs&&... inputs) {
     begin_forward();
-    Return result = callable_.forward<Return>(place(std::forward<Inputs>(inputs))...);
+    Return result = [&]() -> Return {
+      try {
+        return callable_.forward<Return>(place(std::forward<Inputs>(inputs))...);
+      } catch (...) {
+        rethrow_failure();  // of which this may be a consequence
+        throw;
+      }
+    }();
     end_forward();
     return result;
   }
@@ -167,7 +175,8 @@ class Engine {
   void unpin(const std::vector<torch::Tensor>& parameters, std::optional<int> modifier_rank);
   torch::Tensor place(torch::Tensor input) const;
   void begin_forward() const;
-  void end_forward() const;  // throws what operators could not
+  void end_forward() const;
+  void rethrow_failure() const;
   template <typename T>
   std::enable_if_t<!std::is_convertible_v<T, torch::Tensor>, T&&> place(T&& input) const {
     return std::forward<T>(input);

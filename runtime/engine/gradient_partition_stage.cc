@@ -21,15 +21,24 @@ bool is_read_by_others(const at::Tensor& flat_gradient) {
 GradientPartitionStage::GradientPartitionStage(const ModelTensors& tensors, TensorCollectives& collectives,
                                                const ZeroStageOptions& options)
     : FlatStage(tensors, collectives, options),
-      shard_(
-          at::zeros({plan_.shard_numel()}, at::TensorOptions(options.gradient_dtype).device(options.device))),
+      tensor_options_(at::TensorOptions(options.gradient_dtype).device(options.device)),
       staging_(plan_.buckets().size()) {
   for (int bucket = 0; bucket < bucket_count(); ++bucket) {
-    const auto index = static_cast<std::size_t>(bucket);
-    segments_[index].gradient =
-        shard_.narrow(0, plan_.buckets()[index].shard_offset, plan_.slice_numel(bucket));
-    if (!is_one_parameter(bucket)) pooled_numel_ = std::max(pooled_numel_, plan_.buckets()[index].numel);
+    if (!is_one_parameter(bucket))
+      pooled_numel_ = std::max(pooled_numel_, plan_.buckets()[static_cast<std::size_t>(bucket)].numel);
   }
+}
+
+std::int64_t GradientPartitionStage::gradient_bytes() const {
+  std::int64_t bytes = 0;
+  for (const Segment& segment : segments_)
+    if (segment.gradient.defined()) bytes += static_cast<std::int64_t>(segment.gradient.nbytes());
+  return bytes;
+}
+
+void GradientPartitionStage::clear_gradients() {
+  for (Segment& segment : segments_) segment.gradient.reset();
+  is_first_micro_batch_ = true;
 }
 
 bool GradientPartitionStage::is_one_parameter(int bucket) const {
@@ -39,8 +48,8 @@ bool GradientPartitionStage::is_one_parameter(int bucket) const {
 
 GradientPartitionStage::Staging GradientPartitionStage::take_staging(int bucket) {
   const PartitionPlan::Bucket& shape = plan_.buckets()[static_cast<std::size_t>(bucket)];
-  if (is_one_parameter(bucket)) return {at::empty({shape.numel}, shard_.options())};
-  if (free_staging_.empty()) free_staging_.push_back(at::empty({pooled_numel_}, shard_.options()));
+  if (is_one_parameter(bucket)) return {at::empty({shape.numel}, tensor_options_)};
+  if (free_staging_.empty()) free_staging_.push_back(at::empty({pooled_numel_}, tensor_options_));
   Staging staging{std::move(free_staging_.back()), /*is_pooled=*/true};
   free_staging_.pop_back();
   staging.values.narrow(0, shape.numel - shape.padding, shape.padding).zero_();
@@ -49,8 +58,8 @@ GradientPartitionStage::Staging GradientPartitionStage::take_staging(int bucket)
 
 bool GradientPartitionStage::adopts_gradient(int parameter, const at::Tensor& gradient) {
   const int bucket = plan_.parameters()[static_cast<std::size_t>(parameter)].bucket;
-  const bool fits =
-      is_one_parameter(bucket) && gradient.dtype() == shard_.dtype() && gradient.device() == shard_.device();
+  const bool fits = is_one_parameter(bucket) && gradient.dtype() == tensor_options_.dtype() &&
+                    gradient.device() == tensor_options_.device();
   if (!fits || is_read_by_others(gradient)) return false;
   staging_[static_cast<std::size_t>(bucket)] = {gradient};
   return true;
@@ -70,6 +79,7 @@ void GradientPartitionStage::reduce_bucket(int bucket) {
   const at::Tensor whole = staging.values.narrow(0, 0, plan_.buckets()[index].numel);
   const std::int64_t slice = plan_.slice_numel(bucket);
   // Later micro batches reduce within the staging buffer and are added from there.
+  if (is_first_micro_batch_) segments_[index].gradient = at::empty({slice}, tensor_options_);
   const at::Tensor reduced =
       is_first_micro_batch_ ? segments_[index].gradient : whole.narrow(0, collectives_.rank() * slice, slice);
   in_flight_.push_back({.work = collectives_.reduce_scatter(whole, reduced, ReduceOp::kAverage),

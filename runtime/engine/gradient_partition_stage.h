@@ -1,7 +1,8 @@
 // Stages 2 and 3, and 1 where a step has one micro batch: gradients are partitioned too. Every micro batch's
 // gradients go through staging buffers of one bucket each, are reduce-scattered as soon as a bucket is
-// complete, and only this rank's slices are kept and accumulated. A parameter that fills a bucket alone (an
-// embedding) is reduced from where autograd left its gradient.
+// complete, and only this rank's slices are kept and accumulated. A slice gets its memory when its bucket is
+// reduced, where activations were a moment ago, and gives it back after the update. A parameter that fills a
+// bucket alone (an embedding) is reduced from where autograd left its gradient.
 #pragma once
 
 #include <deque>
@@ -15,8 +16,8 @@ class GradientPartitionStage : public FlatStage {
   GradientPartitionStage(const ModelTensors& tensors, TensorCollectives& collectives,
                          const ZeroStageOptions& options);
   std::vector<at::Tensor> owned_gradients() override;
-  void clear_gradients() override { is_first_micro_batch_ = true; }
-  std::int64_t gradient_bytes() const override { return static_cast<std::int64_t>(shard_.nbytes()); }
+  void clear_gradients() override;
+  std::int64_t gradient_bytes() const override;
 
  private:
   struct Staging {
@@ -40,7 +41,7 @@ class GradientPartitionStage : public FlatStage {
   Staging take_staging(int bucket);
   void finish_oldest_reduction();
 
-  at::Tensor shard_;                      // this rank's slices, one bucket after another
+  const at::TensorOptions tensor_options_;
   std::vector<Staging> staging_;          // per bucket; empty where no gradient of it came yet
   std::int64_t pooled_numel_ = 0;         // of the largest bucket that is not one parameter
   std::vector<at::Tensor> free_staging_;  // the pool

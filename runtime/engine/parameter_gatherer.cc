@@ -1,6 +1,7 @@
 #include "runtime/engine/parameter_gatherer.h"
 
 #include <ATen/record_function.h>
+#include <fmt/core.h>
 #include <torch/torch.h>
 
 #include <algorithm>
@@ -49,8 +50,11 @@ void ParameterGatherer::refresh() {
   const std::lock_guard lock(mutex_);
   const std::vector<int> live = schedule_->live_unheld();
   for (const int index : live) stop_gathering(units_[static_cast<std::size_t>(index)]);
-  for (const int index : live) gather(units_[static_cast<std::size_t>(index)]);
-  gather_persistent();
+  attempt([&] {
+    for (const int index : live) gather(units_[static_cast<std::size_t>(index)]);
+    gather_persistent();
+  });
+  if (failure_) std::rethrow_exception(failure_);
 }
 
 void ParameterGatherer::gather_persistent() {
@@ -73,17 +77,31 @@ void ParameterGatherer::begin_use_locked(int index) {
   Unit& used = units_[static_cast<std::size_t>(index)];
   if (used.options.is_persistent) return;
   const GatherSchedule::Decision decision = schedule_->begin_use(index);
-  try {
-    for (const int released : decision.release) release(units_[static_cast<std::size_t>(released)]);
+  for (const int released : decision.release) release(units_[static_cast<std::size_t>(released)]);
+  attempt([&] {
     for (const int gathered : decision.gather) gather(units_[static_cast<std::size_t>(gathered)]);
     spares_.clear();
     wait(used);
-  } catch (const std::exception&) {
-    if (!failure_) failure_ = std::current_exception();
-    stop_gathering(used);
-    used.whole = take_memory(used).zero_();
-    attach(used);
+  });
+  if (failure_) give_zeros(used);
+}
+
+// Unless something went wrong before.
+void ParameterGatherer::attempt(const std::function<void()>& action) {
+  if (failure_) return;
+  try {
+    action();
+  } catch (const std::exception& error) {
+    failure_ = std::current_exception();
+    collectives_.communicator().abort(fmt::format("parameters cannot be gathered: {}", error.what()));
   }
+}
+
+void ParameterGatherer::give_zeros(Unit& unit) {
+  stop_gathering(unit);
+  if (!unit.whole.defined()) unit.whole = take_memory(unit);
+  unit.whole.zero_();
+  attach(unit);
 }
 
 void ParameterGatherer::end_use(int index, bool was_written) {
@@ -93,7 +111,7 @@ void ParameterGatherer::end_use(int index, bool was_written) {
   Unit& unit = units_[static_cast<std::size_t>(index)];
   if (unit.pins > 0) return;
   if (!unit.options.is_persistent) schedule_->end_use(index);
-  if (was_written && !failure_) write_back(unit);
+  if (was_written) write_back(unit);
 }
 
 void ParameterGatherer::pin(int index) {
@@ -109,16 +127,14 @@ void ParameterGatherer::unpin(int index, bool was_written) {
   const at::NoGradGuard no_grad;
   Unit& unit = units_[static_cast<std::size_t>(index)];
   if (--unit.pins == 0 && !unit.options.is_persistent) schedule_->end_use(index);
-  if (was_written && !failure_) write_back(unit);
+  if (was_written) write_back(unit);
 }
 
 void ParameterGatherer::write_back(Unit& unit) {
-  try {
+  attempt([&] {
     unit.options.shard.write(own_part(unit));
     if (unit.options.on_written) unit.options.on_written();
-  } catch (const std::exception&) {
-    if (!failure_) failure_ = std::current_exception();
-  }
+  });
 }
 
 at::Tensor ParameterGatherer::own_part(const Unit& unit) const {

@@ -5,7 +5,8 @@
 // operator writes to a parameter (an initialisation, say) goes into the shard.
 //
 // So reading a parameter outside the model, `parameter.sum()`, gathers too, and is a collective: all ranks
-// must do it. When a gather fails, the operator reads zeros, and rethrow_failure() throws what happened.
+// must do it. When a gather or a write fails, that is final: the communicator is aborted, so that no rank
+// waits for this one, operators read zeros from then on, and rethrow_failure() throws what happened first.
 //
 // Ownership: the parameters, shards and collectives must outlive it; when it ends, the parameters are left
 // without memory. Threads: operators may run on any thread, one at a time for the parameters of one gatherer.
@@ -54,7 +55,7 @@ class ParameterGatherer final : public ShardOwner {
   void start();
   // The shards have changed: what is gathered is gathered again, where it is. Collective.
   void refresh();
-  void rethrow_failure();
+  void rethrow_failure() override;
 
   std::int64_t gathered_bytes() const;
 
@@ -69,6 +70,8 @@ class ParameterGatherer final : public ShardOwner {
   struct Unit;
 
   void begin_use_locked(int unit);
+  void attempt(const std::function<void()>& action);
+  void give_zeros(Unit& unit);
   void write_back(Unit& unit);
   void gather_persistent();
   void gather(Unit& unit);

@@ -111,6 +111,7 @@ void observe_operators() {
 at::Tensor take_whole(const at::Tensor& tensor) {
   const ShardHome home = *shard_home_of(tensor);
   at::Tensor whole = tensor.detach().clone();
+  home.owner->rethrow_failure();
   home.owner->forget(home.unit);
   return whole;
 }

@@ -24,6 +24,8 @@ class ShardOwner {
   virtual void unpin(int unit, bool was_written) = 0;
   // The tensors of the unit got memory of their own.
   virtual void forget(int unit) { (void)unit; }
+  // What went wrong so far, in a use too, which cannot throw: operators have read zeros since.
+  virtual void rethrow_failure() = 0;
 };
 
 struct ShardHome {

@@ -91,6 +91,7 @@ struct Init::Parts final : ShardOwner {
   void pin(int unit) override { begin_use(unit); }
   void unpin(int unit, bool was_written) override { end_use(unit, was_written); }
   void forget(int unit) override;
+  void rethrow_failure() override;
 
   void note_made(const at::Tensor& tensor);
   void note_written(const at::Tensor& tensor);
@@ -181,20 +182,24 @@ void Init::Parts::shard(const at::Tensor& parameter) {
   const std::int64_t begin = std::min(values.numel(), slice * collectives.rank());
   const std::int64_t end = std::min(values.numel(), begin + slice);
   Unit& unit = units.emplace_back(Unit{.home = {this, static_cast<int>(units.size())},
-                                       .parameter = parameter,
+                                       .parameter = {},
                                        .shard = file ? ParameterSlice(file, slice, values.scalar_type())
                                                      : at::zeros({slice}, values.options())});
   unit.shard.part(0, end - begin).write(values.narrow(0, begin, end - begin));
   at::Tensor(parameter).set_data(
       tensor_without_memory(parameter.sizes(), parameter.options().requires_grad(false)));
   set_shard_memory(parameter, nullptr, &unit.home);
+  unit.parameter = parameter;
 }
 
+// Unless something went wrong before.
 void Init::Parts::attempt(const std::function<void()>& action) {
+  if (failure) return;
   try {
     action();
-  } catch (const std::exception&) {
-    if (!failure) failure = std::current_exception();
+  } catch (const std::exception& error) {
+    failure = std::current_exception();
+    collectives.communicator().abort(fmt::format("zero::Init failed: {}", error.what()));
   }
 }
 
@@ -274,8 +279,12 @@ Init::~Init() {
   Parts::current = nullptr;
 }
 
+void Init::Parts::rethrow_failure() {
+  if (failure) std::rethrow_exception(failure);
+}
+
 void Init::rethrow_failure() const {
-  if (parts_ && parts_->failure) std::rethrow_exception(parts_->failure);
+  if (parts_) parts_->rethrow_failure();
 }
 
 std::int64_t Init::bytes() const {

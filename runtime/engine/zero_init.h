@@ -19,8 +19,9 @@
 // memory. In a world of one it does nothing, unless a file is wanted.
 //
 // Threads: that of the constructor, one scope at a time: Error(kInvalidArgument). Error(kSystem) for a folder
-// that cannot be used. Collective throughout. A callback cannot throw: what went wrong is thrown by the
-// Engine's first collective, or by rethrow_failure(). Follows the interface of DeepSpeed's zero.Init.
+// that cannot be used. Collective throughout. A callback cannot throw: what went wrong aborts the
+// communicator, and is thrown by the Engine's constructor, or by rethrow_failure(). Follows the interface of
+// DeepSpeed's zero.Init.
 #pragma once
 
 #include <cstdint>

@@ -8,11 +8,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <memory>
+
+#include "runtime/checkpoint/direct_memory.h"
 
 namespace deepscale {
-
-constexpr std::int64_t kDirectAlignment = 4096;
 
 class DirectFile {
  public:
@@ -30,12 +29,5 @@ class DirectFile {
   std::filesystem::path path_;
   std::intptr_t handle_ = -1;
 };
-
-// Memory that reads may go to.
-struct DirectMemoryDeleter {
-  void operator()(std::byte* memory) const;
-};
-using DirectMemory = std::unique_ptr<std::byte[], DirectMemoryDeleter>;
-DirectMemory allocate_direct(std::int64_t bytes);
 
 }  // namespace deepscale

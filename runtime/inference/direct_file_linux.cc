@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <new>
 #include <system_error>
 
 #include "comm/base/error.h"
@@ -42,15 +41,6 @@ std::int64_t DirectFile::read(std::int64_t offset, std::int64_t bytes, std::byte
     if (count == 0 || count % kDirectAlignment != 0) break;
   }
   return done;
-}
-
-void DirectMemoryDeleter::operator()(std::byte* memory) const {
-  ::operator delete[](memory, std::align_val_t{kDirectAlignment});
-}
-
-DirectMemory allocate_direct(std::int64_t bytes) {
-  return DirectMemory(static_cast<std::byte*>(
-      ::operator new[](static_cast<std::size_t>(bytes), std::align_val_t{kDirectAlignment})));
 }
 
 }  // namespace deepscale

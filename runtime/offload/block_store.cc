@@ -117,8 +117,13 @@ bool BlockStore::Parts::take(Queued& next, bool blocks) {
 }
 
 std::string BlockStore::Parts::failure_of(const BlockOperation& operation, std::error_code error) const {
-  return fmt::format("cannot {} {} bytes at offset {} of {}: {}", operation.is_write ? "write" : "read",
-                     operation.bytes, operation.offset, path.string(), error.message());
+  return fmt::format(
+      "cannot {} {} bytes at offset {} of {}: {}; {}: go on from the last checkpoint, with another nvme_path "
+      "where it happens again",
+      operation.is_write ? "write" : "read", operation.bytes, operation.offset, path.string(),
+      error.message(),
+      operation.is_write ? "the disk is full or fails"
+                         : "the disk fails, or another program has changed the file");
 }
 
 void BlockStore::Parts::finish(const Queued& done, std::error_code error) {

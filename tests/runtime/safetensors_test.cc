@@ -9,7 +9,6 @@
 #include <functional>
 #include <random>
 
-#include "runtime/checkpoint/durable_file.h"
 #include "tests/refusal.h"
 #include "tests/temporary_folder.h"
 
@@ -17,14 +16,10 @@ namespace deepscale {
 namespace {
 
 using ::testing::HasSubstr;
+using testing::read_all;
 using testing::Refusal;
 using testing::refusal_of;
 using testing::TemporaryFolder;
-
-std::string read_all(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 std::string with_header(const std::string& header, const std::string& data = "") {
   std::string bytes(8, '\0');
@@ -176,18 +171,6 @@ TEST(Safetensors, RandomBytesNeverDoMoreThanThrow) {
     } catch (const Error&) {
     }
   }
-}
-
-TEST(DurableFile, AFailedReplacementLeavesTheOldFile) {
-  const TemporaryFolder folder;
-  replace_file(folder.path() / "latest", "first");
-  replace_file(folder.path() / "latest", "second");
-  EXPECT_EQ(read_all(folder.path() / "latest"), "second");
-  std::filesystem::create_directory(folder.path() / "latest.incomplete");
-  const Refusal error = refusal_of([&] { replace_file(folder.path() / "latest", "third"); });
-  EXPECT_EQ(error.code, ErrorCode::kSystem);
-  EXPECT_THAT(error.message, HasSubstr("latest"));
-  EXPECT_EQ(read_all(folder.path() / "latest"), "second");
 }
 
 }  // namespace
