@@ -100,6 +100,32 @@ TEST(BackgroundCheckpoint, HoldsWhatWasThereWhenItWasStarted) {
   }
 }
 
+// The first layer takes a while to copy, the last is written to at once.
+TEST(BackgroundCheckpoint, HoldsWhatWasThereBeforeTheProgramWroteToAParameter) {
+  constexpr std::int64_t kMany = 2000;
+  for (const int stage : {0, 1, 2, 3}) {
+    SCOPED_TRACE(fmt::format("stage {}", stage));
+    const TemporaryFolder folder;
+    const std::string path = folder.path().string();
+    torch::nn::Linear last[] = {torch::nn::Linear(kMany, 3), torch::nn::Linear(kMany, 3)};
+    run_ranks(2, [&](int rank, const std::shared_ptr<Communicator>& communicator) {
+      const torch::Tensor weight = last[rank]->weight;
+      const auto engine = initialize(torch::nn::Sequential(torch::nn::Linear(kMany, kMany), last[rank]).ptr(),
+                                     config_of(stage), rank_options(communicator));
+      const auto sum = [&] { return weight.detach().abs().sum().item<double>(); };
+      const double before = sum();
+      engine->save_checkpoint(path, {.in_background = true});
+      {
+        GatheredParameters scope(*engine, {weight}, 0);
+        if (rank == 0) weight.detach().zero_();
+      }
+      EXPECT_EQ(sum(), 0.0);
+      engine->load_checkpoint(path);
+      EXPECT_EQ(sum(), before);
+    });
+  }
+}
+
 TEST(BackgroundCheckpoint, IsCompleteAfterTheEngineAndKeepsTheLastOnes) {
   const TemporaryFolder folder;
   with_engines(2, config_of(3), [&](Engine& engine, NetImpl&) {
