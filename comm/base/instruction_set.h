@@ -13,6 +13,12 @@ namespace deepscale {
 #else
 #define DEEPSCALE_INLINE inline
 #endif
+// A hint to fetch the line of this address, which need not exist.
+#if defined(__GNUC__)
+#define DEEPSCALE_PREFETCH(address) __builtin_prefetch(address)
+#else
+#define DEEPSCALE_PREFETCH(address) static_cast<void>(address)
+#endif
 #if defined(__GNUC__) && defined(__x86_64__)
 #define DEEPSCALE_FOR_AVX2 [[gnu::target("avx2,f16c")]]
 #define DEEPSCALE_FOR_AVX512 [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl")]]

@@ -12,7 +12,7 @@ namespace deepscale {
 #if defined(DEEPSCALE_HAS_STREAMING_STORES)
 
 // Whole cache lines of the target, since a line that is written in part is read first after all.
-void streaming_copy(std::byte* to, const std::byte* from, std::size_t bytes) {
+void begin_streaming_copy(std::byte* to, const std::byte* from, std::size_t bytes) {
   constexpr std::size_t kLine = 64;
   const std::size_t misaligned = reinterpret_cast<std::uintptr_t>(to) % kLine;
   const std::size_t head = misaligned == 0 ? 0 : kLine - misaligned;
@@ -32,16 +32,26 @@ void streaming_copy(std::byte* to, const std::byte* from, std::size_t bytes) {
     _mm_stream_si128(target + 2, third);
     _mm_stream_si128(target + 3, fourth);
   }
-  _mm_sfence();  // streaming stores are not ordered with what is published after them
   std::memcpy(to + done, from + done, bytes - done);
+}
+
+void end_streaming() {
+  _mm_sfence();  // streaming stores are not ordered with what is published after them
 }
 
 #else
 
-void streaming_copy(std::byte* to, const std::byte* from, std::size_t bytes) {
+void begin_streaming_copy(std::byte* to, const std::byte* from, std::size_t bytes) {
   if (bytes > 0) std::memcpy(to, from, bytes);
 }
 
+void end_streaming() {}
+
 #endif
+
+void streaming_copy(std::byte* to, const std::byte* from, std::size_t bytes) {
+  begin_streaming_copy(to, from, bytes);
+  end_streaming();
+}
 
 }  // namespace deepscale

@@ -96,15 +96,35 @@ struct MomentumLoop {
 };
 
 // New parameters are gathered in a block that stays in the first-level cache, and leave it past the caches
-// where there are many: memory that is only written need not be read first.
-constexpr std::int64_t kBlock = 4096;
+// where there are many: memory that is only written need not be read first. The block is small so that these
+// stores spread over the time of the reads.
+constexpr std::int64_t kBlock = 256;
 constexpr std::int64_t kStreamedNumel = 128 * 1024;
+constexpr std::size_t kLineBytes = 64;
+
+// The processor's own prefetching ends with a page, and sees a 2-byte stream late beside the 4-byte ones.
+constexpr std::int64_t kFetchedAhead = 2048;
+constexpr std::int64_t kFetchedNumel = 64;  // at a time: whole lines of every array
+
+template <typename Value>
+DEEPSCALE_INLINE void fetch_ahead(const Value* data) {
+  const auto* bytes = reinterpret_cast<const std::byte*>(data + kFetchedAhead);
+  for (std::size_t line = 0; line < kFetchedNumel * sizeof(Value); line += kLineBytes)
+    DEEPSCALE_PREFETCH(bytes + line);
+}
+
+template <typename Loop, typename Gradient>
+DEEPSCALE_INLINE void fetch_ahead(const UpdateSpan& span, std::int64_t begin) {
+  fetch_ahead(span.master + begin);
+  fetch_ahead(static_cast<const typename Gradient::Stored*>(span.gradient) + begin);
+  if constexpr (Loop::kHasFirst) fetch_ahead(span.first_moment + begin);
+  if constexpr (Loop::kHasSecond) fetch_ahead(span.second_moment + begin);
+}
 
 // `block` gets the new parameters.
 template <typename Loop, typename Gradient, typename Parameter>
-DEEPSCALE_INLINE void run_block(const UpdateRule& by_caller, const UpdateSpan& span, std::int64_t begin,
-                                std::int64_t count, typename Parameter::Stored* __restrict block) {
-  const UpdateRule rule = by_caller;  // else every store might change it
+DEEPSCALE_INLINE void run_elements(const UpdateRule& rule, const UpdateSpan& span, std::int64_t begin,
+                                   std::int64_t count, typename Parameter::Stored* __restrict block) {
   float* __restrict master = span.master + begin;
   const auto* __restrict gradient = static_cast<const typename Gradient::Stored*>(span.gradient) + begin;
   float* __restrict first = Loop::kHasFirst ? span.first_moment + begin : nullptr;
@@ -121,25 +141,40 @@ DEEPSCALE_INLINE void run_block(const UpdateRule& by_caller, const UpdateSpan& s
   }
 }
 
+// So many elements before this one are in its line.
+template <typename Stored>
+DEEPSCALE_INLINE std::int64_t elements_into_line(const Stored* data) {
+  return static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(data) % kLineBytes / sizeof(Stored));
+}
+
 template <typename Loop, typename Gradient, typename Parameter>
-DEEPSCALE_INLINE void run(const UpdateRule& rule, const UpdateSpan& span) {
+DEEPSCALE_INLINE void run(const UpdateRule& by_caller, const UpdateSpan& span) {
+  const UpdateRule rule = by_caller;  // else every store might change it
   if constexpr (std::is_same_v<Parameter, NoParameter>) {
-    run_block<Loop, Gradient, Parameter>(rule, span, 0, span.numel, nullptr);
+    run_elements<Loop, Gradient, Parameter>(rule, span, 0, span.numel, nullptr);
   } else {
     using Stored = typename Parameter::Stored;
-    std::array<Stored, kBlock> block;
-    for (std::int64_t begin = 0; begin < span.numel; begin += kBlock) {
-      const std::int64_t count = std::min(kBlock, span.numel - begin);
-      run_block<Loop, Gradient, Parameter>(rule, span, begin, count, block.data());
+    alignas(kLineBytes) std::array<Stored, kBlock> block;
+    const bool is_streamed = span.numel >= kStreamedNumel;
+    for (std::int64_t begin = 0, count = 0; begin < span.numel; begin += count) {
       Stored* target = static_cast<Stored*>(span.parameter) + begin;
+      count = std::min(kBlock - elements_into_line(target), span.numel - begin);
+      std::int64_t done = 0;
+      for (; done + kFetchedNumel <= count; done += kFetchedNumel) {
+        if (is_streamed) fetch_ahead<Loop, Gradient>(span, begin + done);
+        run_elements<Loop, Gradient, Parameter>(rule, span, begin + done, kFetchedNumel, block.data() + done);
+      }
+      run_elements<Loop, Gradient, Parameter>(rule, span, begin + done, count - done, block.data() + done);
+      auto* to = reinterpret_cast<std::byte*>(target);
+      const auto* from = reinterpret_cast<const std::byte*>(block.data());
       const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(Stored);
-      if (span.numel >= kStreamedNumel) {
-        streaming_copy(reinterpret_cast<std::byte*>(target), reinterpret_cast<const std::byte*>(block.data()),
-                       bytes);
+      if (is_streamed) {
+        begin_streaming_copy(to, from, bytes);
       } else {
-        std::memcpy(target, block.data(), bytes);
+        std::memcpy(to, from, bytes);
       }
     }
+    if (is_streamed) end_streaming();
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <random>
@@ -15,7 +16,7 @@ namespace deepscale {
 namespace {
 
 constexpr DType kGradientDTypes[] = {DType::kFloat32, DType::kBFloat16, DType::kFloat16};
-constexpr std::int64_t kNumels[] = {0, 1, 15, 33, 1000, 4099};  // 4096: a block
+constexpr std::int64_t kNumels[] = {0, 1, 15, 33, 1000, 4099};  // 256: a block
 
 std::uint16_t to_half(float value, DType dtype) {
   return dtype == DType::kBFloat16 ? float_to_bf16(value) : float_to_fp16(value);
@@ -230,6 +231,21 @@ TEST(OptimizerKernels, WriteManyParametersInBlocks) {
   for (std::size_t i = 0; i < state.parameter.size(); ++i) {
     const bool is_inside = static_cast<std::int64_t>(i) >= state.offset;
     ASSERT_EQ(state.parameter[i], is_inside ? float_to_bf16(state.master[i]) : 0x1234) << "element " << i;
+  }
+}
+
+TEST(OptimizerKernels, ManyParametersGetTheSameBitsAsFew) {
+  constexpr std::int64_t kFew = 50'001;
+  for (const Case& test : cases()) {
+    State many = make_state(200'003, DType::kBFloat16, DType::kBFloat16, 9);
+    State few = many;
+    const UpdateRule rule = make_update_rule(test.config, step_of(test.config, 7));
+    update(rule, many.span(test.config));
+    const UpdateSpan span = few.span(test.config);
+    for (std::int64_t begin = 0; begin < span.numel; begin += kFew) {
+      update_with(InstructionSet::kPortable, rule, span.part(begin, std::min(kFew, span.numel - begin)));
+    }
+    EXPECT_TRUE(same_bits(many, few)) << test.name;
   }
 }
 
