@@ -22,6 +22,23 @@ std::string ranks_line(const char* what, const std::vector<int>& ranks) {
   return fmt::format("  {:<14} {} {}\n", what, ranks.size() == 1 ? "rank" : "ranks", ranges_text(ranks));
 }
 
+// Another rank ended first because of its report: its signal says nothing.
+bool was_stopped_after_its_report(const RankResult& cause) {
+  return cause.reported && cause.status.stopped_by_us;
+}
+
+std::string headline_of(const RankResult& cause, const std::optional<Hang>& hang) {
+  if (hang) return "hangs: it " + hang->text();
+  return was_stopped_after_its_report(cause) ? "reported an error, and was stopped before it had ended"
+                                             : cause.status.text();
+}
+
+int exit_code_of(const RankResult& cause, bool hangs) {
+  if (hangs) return kHangExitCode;
+  const int code = was_stopped_after_its_report(cause) ? 1 : cause.status.shell_code();
+  return code == 0 ? 1 : code;
+}
+
 }  // namespace
 
 FailureReport make_failure_report(const NodeResult& result, const FailureContext& context) {
@@ -29,7 +46,7 @@ FailureReport make_failure_report(const NodeResult& result, const FailureContext
   FailureReport report;
   const FailureEvidence evidence{cause, result.hang, context.memory, result.ranks.size()};
   report.failure_class = classify(evidence);
-  report.headline = result.hang ? "hangs: it " + result.hang->text() : cause.status.text();
+  report.headline = headline_of(cause, result.hang);
   report.explanation = explain(report.failure_class, evidence);
   report.host = context.host;
   report.cause = cause;
@@ -48,8 +65,7 @@ FailureReport make_failure_report(const NodeResult& result, const FailureContext
       report.also_failed.push_back(rank.rank);
     }
   }
-  const int code = result.hang ? kHangExitCode : cause.status.shell_code();
-  report.exit_code = code == 0 ? 1 : code;
+  report.exit_code = exit_code_of(cause, result.hang.has_value());
   return report;
 }
 

@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <fmt/core.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -45,6 +46,10 @@ BlockFile::~BlockFile() {
 std::error_code BlockFile::reserve(std::uint64_t bytes) {
   const int descriptor = static_cast<int>(handle_);
   const auto length = static_cast<off_t>(bytes);
+  // Asked first, since beyond its limit a process gets SIGXFSZ, which ends it.
+  rlimit limit;
+  if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && bytes > limit.rlim_cur)
+    return std::make_error_code(std::errc::file_too_large);
   if (::fallocate(descriptor, 0, 0, length) == 0) return {};
   if (errno != EOPNOTSUPP) return last_error();
   return ::ftruncate(descriptor, length) == 0 ? std::error_code() : last_error();

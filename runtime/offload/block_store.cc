@@ -197,10 +197,12 @@ void BlockStore::reserve(std::uint64_t bytes) {
     parts_->reserved_bytes = std::max(parts_->reserved_bytes, bytes);
     return;
   }
-  throw Error(ErrorCode::kSystem,
-              fmt::format("cannot reserve {} bytes for offloaded state in {}: {}; free some space there, or "
-                          "choose another nvme_path",
-                          bytes, parts_->path.string(), error.message()));
+  throw Error(
+      ErrorCode::kSystem,
+      fmt::format("cannot reserve {} bytes for offloaded state in {}: {}; {}, or choose another nvme_path",
+                  bytes, parts_->path.string(), error.message(),
+                  error == std::errc::file_too_large ? "raise the limit for files (ulimit -f)"
+                                                     : "free some space there"));
 }
 
 BlockStore::Transfer BlockStore::read(std::uint64_t offset, std::byte* data, std::size_t bytes) {

@@ -48,6 +48,15 @@ RankResult with_last_words(RankResult result, const char* words) {
   return result;
 }
 
+// Another rank heard of its failure and was faster.
+TEST(FailureReport, TheSignalOfARankThatWasStoppedAfterItsReportIsNotTheCause) {
+  const FailureReport report = report_on(
+      with_report(ended(0, How::kSignalled, 15, /*stopped_by_us=*/true), RankFailure::kException, "a disk"));
+  EXPECT_EQ(report.exit_code, 1);
+  EXPECT_EQ(report.headline, "reported an error, and was stopped before it had ended");
+  EXPECT_THAT(report.explanation, HasSubstr("a disk"));
+}
+
 TEST(FailureReport, TellsTheClassesApart) {
   EXPECT_EQ(class_of(ended(0, How::kExited, 3)), FailureClass::kExitCode);
   EXPECT_EQ(class_of(ended(0, How::kSignalled, 11)), FailureClass::kSegfault);

@@ -4,6 +4,7 @@
 #include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -11,8 +12,10 @@
 #include <latch>
 
 #include "runtime/engine/zero_init.h"
+#include "runtime/offload/paged_file.h"
 #include "tests/refusal.h"
 #include "tests/temporary_folder.h"
+#include "tests/torch/offload_descriptor.h"
 #include "tests/torch/patchwork.h"
 #include "tests/torch/world_of_threads.h"
 
@@ -37,17 +40,6 @@ torch::nn::Sequential make_tower() {
 }
 
 // --- how a disk fails
-
-// This process's descriptor of a file that has no path any more.
-int descriptor_of(const fs::path& folder, const std::string& name) {
-  for (const auto& entry : fs::directory_iterator("/proc/self/fd")) {
-    std::error_code gone;
-    const fs::path target = fs::read_symlink(entry.path(), gone);
-    if (target.parent_path() == folder && target.filename().string().starts_with(name))
-      return std::stoi(entry.path().filename().string());
-  }
-  throw std::runtime_error("there is no file " + name);
-}
 
 enum class Fault {
   kCut,      // there is nothing to read
@@ -309,6 +301,24 @@ TEST(FileFaultInASavedModel, EndsAllRanks) {
   expect_names(ends[1], file);
   expect_heard_of(ends[0], file);
   EXPECT_FALSE(fs::exists(models.path() / "model" / "model.safetensors"));
+}
+
+// --- limits
+
+// The system would end the process by SIGXFSZ.
+TEST(FileLimit, IsAskedForBeforeAFileIsMade) {
+  const TemporaryFolder folder;
+  PagedFile file(BlockStoreOptions{.folder = folder.path()});
+  rlimit before;
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  const rlimit small{.rlim_cur = 1 << 20, .rlim_max = before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+  const Refusal refusal = refusal_of([&] { file.reserve(2 << 20); });
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+  EXPECT_EQ(refusal.code, ErrorCode::kSystem);
+  EXPECT_THAT(refusal.message, HasSubstr("File too large"));
+  EXPECT_THAT(refusal.message, HasSubstr("ulimit -f"));
+  EXPECT_NO_THROW(file.reserve(2 << 20));
 }
 
 // --- zero::Init
