@@ -6,6 +6,7 @@
 #include "comm/base/error.h"
 #include "runtime/models/layers.h"
 #include "runtime/models/linear_product.h"
+#include "runtime/models/log_probabilities.h"
 #include "runtime/models/token_check.h"
 
 namespace deepscale {
@@ -199,8 +200,8 @@ at::Tensor BertForMaskedLm::forward(at::Tensor input_ids, at::Tensor attention_m
   const at::Tensor targets = labels.reshape({-1}).to(hidden.device());
   const at::Tensor masked = targets.ne(kIgnoredLabel).nonzero().squeeze(1);
   const at::Tensor chosen = hidden.reshape({-1, hidden.size(2)}).index_select(0, masked);
-  const at::Tensor logits = cls_->forward(chosen, words).to(at::kFloat);
-  return at::cross_entropy_loss(logits, targets.index_select(0, masked));
+  const at::Tensor logits = cls_->forward(chosen, words);
+  return mean_cross_entropy(logits, targets.index_select(0, masked));
 }
 
 std::shared_ptr<Bert> bert_from_pretrained(const std::filesystem::path& directory,

@@ -7,6 +7,7 @@
 
 #include "comm/base/error.h"
 #include "runtime/models/families.h"
+#include "runtime/models/log_probabilities.h"
 #include "runtime/models/token_check.h"
 
 namespace deepscale {
@@ -142,9 +143,15 @@ void initialize_weights(torch::nn::Module& model, const ModelConfig& config) {
 
 at::Tensor next_token_loss(const at::Tensor& logits, const at::Tensor& labels) {
   const std::int64_t predicted = logits.size(1) - 1;
-  const at::Tensor scores = logits.narrow(1, 0, predicted).reshape({-1, logits.size(2)}).to(at::kFloat);
-  const at::Tensor targets = labels.narrow(1, 1, predicted).reshape({-1}).to(logits.device());
-  return at::cross_entropy_loss(scores, targets, {}, at::Reduction::Mean, kIgnoredLabel);
+  const at::Tensor following = labels.to(logits.device()).roll(-1, 1);
+  const at::Tensor tokens = following.masked_fill(following.eq(kIgnoredLabel), 0).reshape({-1});
+  // What follows the last token is the first one here, and left out.
+  const auto but_last = [&](const at::Tensor& rows) {
+    return rows.view(labels.sizes()).narrow(1, 0, predicted).reshape({-1});
+  };
+  const at::Tensor logarithms = but_last(log_probabilities(logits.reshape({-1, logits.size(2)}), tokens));
+  const at::Tensor ignored = but_last(following.masked_fill(following.ne(kIgnoredLabel), 0));
+  return at::nll_loss(logarithms.unsqueeze(1), ignored, {}, at::Reduction::Mean, kIgnoredLabel);
 }
 
 }  // namespace deepscale

@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include "comm/base/error.h"
+#include "runtime/models/log_probabilities.h"
 
 namespace deepscale {
 
@@ -19,8 +20,8 @@ at::Tensor NextTokenLoss::forward(at::Tensor input_ids, at::Tensor labels) {
   for (std::int64_t i = 0; i < model_->config().layers; ++i) hidden = model_->run_layer(i, hidden, context);
   const at::Tensor places =
       hidden.narrow(1, 0, predicted).reshape({-1, hidden.size(2)}).index_select(0, counted);
-  const at::Tensor logits = model_->head(places.unsqueeze(0)).squeeze(0).to(at::kFloat);
-  return at::cross_entropy_loss(logits, targets.index_select(0, counted));
+  const at::Tensor logits = model_->head(places.unsqueeze(0)).squeeze(0);
+  return mean_cross_entropy(logits, targets.index_select(0, counted));
 }
 
 }  // namespace deepscale
