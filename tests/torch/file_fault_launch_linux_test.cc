@@ -7,7 +7,7 @@
 #include <chrono>
 #include <sstream>
 
-#include "tests/examples/run_program.h"
+#include "tests/run_program.h"
 #include "tests/temporary_folder.h"
 
 namespace deepscale::testing {
