@@ -3,7 +3,10 @@
 #include <spdlog/logger.h>
 #include <spdlog/sinks/stdout_sinks.h>
 
+#include <iostream>
+
 #include "comm/base/error.h"
+#include "comm/base/status_line.h"
 
 namespace deepscale {
 
@@ -16,6 +19,7 @@ struct Logger::Sink {
     logger.flush_on(spdlog::level::debug);
   }
   spdlog::logger logger;
+  StatusLine status{std::cerr};
 };
 
 LogLevel parse_log_level(std::string_view name) {
@@ -30,7 +34,12 @@ LogLevel parse_log_level(std::string_view name) {
 
 Logger::Logger(std::string_view name, LogLevel level) : sink_(std::make_shared<Sink>(name)), level_(level) {}
 
+std::shared_ptr<StatusLine> Logger::status_line() const {
+  return sink_ ? std::shared_ptr<StatusLine>(sink_, &sink_->status) : nullptr;
+}
+
 void Logger::write(LogLevel level, const std::string& line) const {
+  const auto no_status = sink_->status.give_way();
   switch (level) {
     case LogLevel::kDebug:
       sink_->logger.debug(line);

@@ -2,7 +2,8 @@
 // here.
 //
 // A Logger is a value that is cheap to copy and may be used from any thread; it is passed to whoever logs.
-// Its level is fixed when it is made. Writing never throws and does not block beyond the write itself.
+// Its level is fixed when it is made. Writing never throws and does not block beyond the write itself. A
+// status line of the same Logger or a copy of it gives way to each line.
 #pragma once
 
 #include <fmt/core.h>
@@ -13,6 +14,8 @@
 #include <utility>
 
 namespace deepscale {
+
+class StatusLine;
 
 enum class LogLevel { kDebug, kInfo, kWarning, kError, kOff };
 
@@ -43,6 +46,9 @@ class Logger {
   void error(fmt::format_string<Args...> format, Args&&... args) const {
     if (enabled(LogLevel::kError)) write(LogLevel::kError, fmt::format(format, std::forward<Args>(args)...));
   }
+
+  // On stderr, shared by all copies. Null where every line is dropped.
+  std::shared_ptr<StatusLine> status_line() const;
 
   bool enabled(LogLevel level) const { return sink_ != nullptr && level >= level_; }
 

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <chrono>
 
 namespace deepscale {
@@ -16,16 +15,9 @@ void StepDisplay::show(std::int64_t step, const std::string& detail, Clock::time
     line += fmt::format(", {:.3g} steps/s", static_cast<double>(step - shown_step_) / time.count());
   }
   if (!detail.empty()) line += ", " + detail;
-  write(line);
+  line_->show(line);
   shown_step_ = step;
   shown_at_ = now;
-}
-
-// Windows' older consoles have no sequence that clears a line.
-void StepDisplay::write(const std::string& line) {
-  if (line.empty() && width_ == 0) return;
-  terminal_ << '\r' << line << std::string(width_ - std::min(width_, line.size()), ' ') << '\r' << std::flush;
-  width_ = line.size();
 }
 
 }  // namespace deepscale

@@ -1,23 +1,23 @@
 // The state of a step loop on a terminal: one line that is written anew while steps end, a few times a
 // second, and is gone when the loop is.
 //
-// The cursor is left at the line's begin, so that whatever else is written there takes its place. Threads:
-// one.
+// Threads: one.
 #pragma once
 
 #include <cstdint>
-#include <ostream>
+#include <memory>
 #include <string>
+#include <utility>
 
 #include "comm/base/clock.h"
+#include "comm/base/status_line.h"
 
 namespace deepscale {
 
 class StepDisplay {
  public:
-  // `terminal` must outlive it.
-  explicit StepDisplay(std::ostream& terminal) : terminal_(terminal) {}
-  ~StepDisplay() { write(""); }
+  explicit StepDisplay(std::shared_ptr<StatusLine> line) : line_(std::move(line)) {}
+  ~StepDisplay() { line_->show(""); }
   StepDisplay(const StepDisplay&) = delete;
   StepDisplay& operator=(const StepDisplay&) = delete;
 
@@ -26,10 +26,7 @@ class StepDisplay {
   void show(std::int64_t step, const std::string& detail, Clock::time_point now = Clock::now());
 
  private:
-  void write(const std::string& line);
-
-  std::ostream& terminal_;
-  std::size_t width_ = 0;  // of what stands there
+  const std::shared_ptr<StatusLine> line_;
   std::int64_t shown_step_ = -1;
   Clock::time_point shown_at_;
 };

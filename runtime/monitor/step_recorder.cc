@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <chrono>
-#include <iostream>
 
 #include "comm/base/error.h"
 #include "comm/base/terminal.h"
@@ -28,7 +27,7 @@ StepRecorder::StepRecorder(const Config& config, bool is_first_rank, Logger logg
       steps_per_line_(config.steps_per_print > 0 ? config.steps_per_print : kDefaultStepsPerLine),
       logger_(std::move(logger)) {
   if (!is_first_rank) return;
-  if (logger_.enabled(LogLevel::kInfo) && stderr_is_terminal()) display_.emplace(std::cerr);
+  if (logger_.enabled(LogLevel::kInfo) && stderr_is_terminal()) display_.emplace(logger_.status_line());
   add_monitor(config.csv_monitor.enabled, make_csv_monitor, config.csv_monitor);
   add_monitor(config.tensorboard.enabled, make_tensorboard_monitor, config.tensorboard);
 }

@@ -139,7 +139,7 @@ TEST(StepDisplay, WritesItsLineAnewAFewTimesASecondAndWipesIt) {
   std::ostringstream terminal;
   const auto take = [&] { return std::exchange(terminal, {}).str(); };
   {
-    StepDisplay display(terminal);
+    StepDisplay display(std::make_shared<StatusLine>(terminal));
     const Clock::time_point start = Clock::now();
     display.show(1, "loss 12.5", start);
     EXPECT_EQ(take(), "\rstep 1, loss 12.5\r");
@@ -157,7 +157,7 @@ TEST(StepDisplay, WritesItsLineAnewAFewTimesASecondAndWipesIt) {
 
 TEST(StepDisplay, WritesNothingWhereNoStepEnds) {
   std::ostringstream terminal;
-  { const StepDisplay display(terminal); }
+  { const StepDisplay display(std::make_shared<StatusLine>(terminal)); }
   EXPECT_EQ(terminal.str(), "");
 }
 
