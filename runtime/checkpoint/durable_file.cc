@@ -18,22 +18,33 @@ constexpr std::size_t kBufferBytes = 1 << 20;
 
 void DurableFile::write(const void* data, std::size_t bytes) {
   const auto* next = static_cast<const std::byte*>(data);
-  while (is_direct_ && bytes > 0) {
-    if (!buffer_) buffer_ = allocate_direct(kBufferBytes);
-    const std::size_t count = std::min(bytes, kBufferBytes - buffered_);
-    std::memcpy(buffer_.get() + buffered_, next, count);
-    buffered_ += count;
+  while (bytes > 0) {
+    if (!filling_) filling_ = allocate_direct(kBufferBytes);
+    const std::size_t count = std::min(bytes, kBufferBytes - filled_);
+    std::memcpy(filling_.get() + filled_, next, count);
+    filled_ += count;
     next += count;
     bytes -= count;
-    if (buffered_ == kBufferBytes) hand_over(buffer_.get(), std::exchange(buffered_, 0));
+    if (filled_ == kBufferBytes) begin_handing_over();
   }
-  hand_over(next, bytes);
+}
+
+void DurableFile::begin_handing_over() {
+  settle();
+  std::swap(filling_, leaving_);
+  filled_ = 0;
+  handed_over_ = std::async(std::launch::async, [this] { hand_over(leaving_.get(), kBufferBytes); });
+}
+
+void DurableFile::settle() {
+  if (handed_over_.valid()) handed_over_.get();
 }
 
 // What is no whole buffer goes through the cache: it has any size, and stands anywhere.
 void DurableFile::write_rest() {
+  settle();
   use_cache();
-  hand_over(buffer_.get(), std::exchange(buffered_, 0));
+  hand_over(filling_.get(), std::exchange(filled_, 0));
 }
 
 void replace_file(const std::filesystem::path& path, std::string_view text) {

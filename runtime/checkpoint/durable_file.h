@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <future>
 #include <string_view>
 
 #include "runtime/checkpoint/direct_memory.h"
@@ -14,7 +15,8 @@ namespace deepscale {
 
 // A new file, or an old one anew. Its destructor closes it, complete or not. On Linux a large file goes past
 // the system's cache where its file system can do that: writing the cache back would hold up other work, and
-// nobody reads the file again soon.
+// nobody reads the file again soon. A thread of its own waits for the system meanwhile, so what goes wrong
+// may be thrown by the call after, up to finish().
 class DurableFile {
  public:
   explicit DurableFile(const std::filesystem::path& path);
@@ -30,6 +32,8 @@ class DurableFile {
 
  private:
   [[noreturn]] void fail(const char* what) const;
+  void begin_handing_over();
+  void settle();
   void write_rest();
   // To the system, through its cache or not.
   void hand_over(const std::byte* data, std::size_t bytes);
@@ -38,8 +42,9 @@ class DurableFile {
   const std::filesystem::path path_;
   std::intptr_t handle_;  // of the system
   bool is_direct_ = false;
-  DirectMemory buffer_;  // of what goes past the cache
-  std::size_t buffered_ = 0;
+  DirectMemory filling_, leaving_;  // a buffer each; one fills while another thread hands the other over
+  std::size_t filled_ = 0;
+  std::future<void> handed_over_;
 };
 
 // The file has the new text or, whatever happens, still the old one: written beside it, then renamed over it.

@@ -27,6 +27,7 @@ DurableFile::DurableFile(const std::filesystem::path& path)
 }
 
 DurableFile::~DurableFile() {
+  if (handed_over_.valid()) handed_over_.wait();
   ::close(static_cast<int>(handle_));
 }
 

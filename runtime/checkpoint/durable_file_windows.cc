@@ -25,6 +25,7 @@ DurableFile::DurableFile(const std::filesystem::path& path)
 }
 
 DurableFile::~DurableFile() {
+  if (handed_over_.valid()) handed_over_.wait();
   CloseHandle(as_handle(handle_));
 }
 
