@@ -16,20 +16,23 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// A small file system in memory, which goes with the object.
+// A small file system in memory, for two versions and half of a third, which goes with the object.
 class SmallDisk {
  public:
-  SmallDisk() : is_mounted_(::mount("none", folder_.path().c_str(), "tmpfs", 0, "size=160k") == 0) {}
+  SmallDisk() : is_mounted_(mount(0)) {}
   ~SmallDisk() {
     if (is_mounted_) ::umount(folder_.path().c_str());
   }
   bool is_mounted() const { return is_mounted_; }
-  bool make_read_only() const {
-    return ::mount("none", folder_.path().c_str(), "tmpfs", MS_REMOUNT | MS_RDONLY, "size=160k") == 0;
-  }
+  bool make_read_only() const { return mount(MS_REMOUNT | MS_RDONLY); }
   const std::filesystem::path& path() const { return folder_.path(); }
 
  private:
+  bool mount(unsigned long flags) const {
+    const std::string size = "size=" + std::to_string(kBytesOfVersion * 5 / 2);
+    return ::mount("none", folder_.path().c_str(), "tmpfs", flags, size.c_str()) == 0;
+  }
+
   const TemporaryFolder folder_;
   const bool is_mounted_;
 };
@@ -61,7 +64,7 @@ std::vector<Refusal> failures_of_saving(const std::filesystem::path& directory, 
 TEST(CheckpointOnAFullDisk, LeavesTheFormerOne) {
   const SmallDisk disk;
   if (!disk.is_mounted()) GTEST_SKIP() << "cannot mount a tmpfs: " << std::strerror(errno);
-  ASSERT_TRUE(failures_of_saving(disk.path(), 1).empty());  // 60 KB
+  ASSERT_TRUE(failures_of_saving(disk.path(), 1).empty());
   ASSERT_TRUE(failures_of_saving(disk.path(), 2).empty());
   const std::vector<Refusal> failures = failures_of_saving(disk.path(), 3);
   ASSERT_FALSE(failures.empty());

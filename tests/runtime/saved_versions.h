@@ -12,7 +12,9 @@
 namespace deepscale::testing {
 
 constexpr int kSavingRanks = 3;
-constexpr std::int64_t kNumelPerRank = 5000;
+// Two buffers of a DurableFile and a rest.
+constexpr std::int64_t kNumelPerRank = 600'000;
+constexpr std::int64_t kBytesOfVersion = kSavingRanks * kNumelPerRank * 4;
 
 // What rank `rank` saves: its third of "weight", which is `version` everywhere.
 inline CheckpointPart part_of_version(const std::filesystem::path& directory, const std::string& tag,
