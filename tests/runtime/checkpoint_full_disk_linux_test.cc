@@ -29,7 +29,7 @@ class SmallDisk {
 
  private:
   bool mount(unsigned long flags) const {
-    const std::string size = "size=" + std::to_string(kBytesOfVersion * 5 / 2);
+    const std::string size = "size=" + std::to_string(kSavingRanks * kMany * 4 * 5 / 2);
     return ::mount("none", folder_.path().c_str(), "tmpfs", flags, size.c_str()) == 0;
   }
 
@@ -40,7 +40,7 @@ class SmallDisk {
 std::vector<Refusal> failures_of_saving(const std::filesystem::path& directory, std::int64_t version) {
   CheckpointSaver savers[kSavingRanks];
   for (int rank = 0; rank < kSavingRanks; ++rank)
-    savers[rank].start(part_of_version(directory, "v" + std::to_string(version), version, rank));
+    savers[rank].start(part_of_version(directory, "v" + std::to_string(version), version, rank, kMany));
   for (int rank = 0; rank < kSavingRanks; ++rank) {
     try {
       savers[rank].wait_for_write();

@@ -12,21 +12,22 @@
 namespace deepscale::testing {
 
 constexpr int kSavingRanks = 3;
-// Two buffers of a DurableFile and a rest.
-constexpr std::int64_t kNumelPerRank = 600'000;
-constexpr std::int64_t kBytesOfVersion = kSavingRanks * kNumelPerRank * 4;
+// Elements of a rank.
+constexpr std::int64_t kFew = 5000;
+constexpr std::int64_t kMany = 300'000;  // more than a buffer of a DurableFile
 
 // What rank `rank` saves: its third of "weight", which is `version` everywhere.
 inline CheckpointPart part_of_version(const std::filesystem::path& directory, const std::string& tag,
-                                      std::int64_t version, int rank) {
-  const auto values = std::make_shared<std::vector<float>>(kNumelPerRank, static_cast<float>(version));
+                                      std::int64_t version, int rank, std::int64_t numel = kFew) {
+  const auto values =
+      std::make_shared<std::vector<float>>(static_cast<std::size_t>(numel), static_cast<float>(version));
   CheckpointPart part{.directory = directory, .tag = tag, .id = version, .rank = rank};
-  const std::string name = "weight/master@" + std::to_string(rank * kNumelPerRank);
-  part.tensors.push_back({name, "F32", {kNumelPerRank}, std::shared_ptr<const void>(values, values->data())});
+  const std::string name = "weight/master@" + std::to_string(rank * numel);
+  part.tensors.push_back({name, "F32", {numel}, std::shared_ptr<const void>(values, values->data())});
   if (rank != 0) return part;
   part.index.emplace();
   for (int i = 0; i < kSavingRanks; ++i) part.index->files.push_back(checkpoint_file_name(version, i));
-  part.index->parameters = {{"weight", {kSavingRanks * kNumelPerRank}}};
+  part.index->parameters = {{"weight", {kSavingRanks * numel}}};
   part.index->global_steps = version;
   return part;
 }

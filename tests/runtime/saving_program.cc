@@ -1,5 +1,6 @@
 // Saves one version after another until it is killed: saving_program DIRECTORY. Its ranks are threads of
-// CheckpointSavers; every second save goes to the same tag. Says "saved N" once version N is there.
+// CheckpointSavers; every second save goes to the same tag, every third one is large. Says "saved N" once
+// version N is there.
 #include <cstdio>
 #include <exception>
 
@@ -13,7 +14,7 @@ void save_for_ever(const std::filesystem::path& directory) {
   for (std::int64_t version = latest_version(directory) + 1;; ++version) {
     const std::string tag = version % 2 == 0 ? "same" : "version_" + std::to_string(version);
     for (int rank = kSavingRanks; rank-- > 0;) {
-      CheckpointPart part = part_of_version(directory, tag, version, rank);
+      CheckpointPart part = part_of_version(directory, tag, version, rank, version % 3 == 0 ? kMany : kFew);
       part.keep_last = 3;
       savers[rank].start(std::move(part));
     }
