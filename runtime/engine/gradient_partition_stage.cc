@@ -37,7 +37,10 @@ std::int64_t GradientPartitionStage::gradient_bytes() const {
 }
 
 void GradientPartitionStage::clear_gradients() {
-  for (Segment& segment : segments_) segment.gradient.reset();
+  // At stage 3 parameters come and go in the same heap: memory that changes hands there too costs more time
+  // than it saves.
+  if (options_.stage != 3)
+    for (Segment& segment : segments_) segment.gradient.reset();
   is_first_micro_batch_ = true;
 }
 
@@ -79,7 +82,7 @@ void GradientPartitionStage::reduce_bucket(int bucket) {
   const at::Tensor whole = staging.values.narrow(0, 0, plan_.buckets()[index].numel);
   const std::int64_t slice = plan_.slice_numel(bucket);
   // Later micro batches reduce within the staging buffer and are added from there.
-  if (is_first_micro_batch_) segments_[index].gradient = at::empty({slice}, tensor_options_);
+  if (!segments_[index].gradient.defined()) segments_[index].gradient = at::empty({slice}, tensor_options_);
   const at::Tensor reduced =
       is_first_micro_batch_ ? segments_[index].gradient : whole.narrow(0, collectives_.rank() * slice, slice);
   in_flight_.push_back({.work = collectives_.reduce_scatter(whole, reduced, ReduceOp::kAverage),

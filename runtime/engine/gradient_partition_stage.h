@@ -1,8 +1,8 @@
 // Stages 2 and 3, and 1 where a step has one micro batch: gradients are partitioned too. Every micro batch's
 // gradients go through staging buffers of one bucket each, are reduce-scattered as soon as a bucket is
 // complete, and only this rank's slices are kept and accumulated. A slice gets its memory when its bucket is
-// reduced, where activations were a moment ago, and gives it back after the update. A parameter that fills a
-// bucket alone (an embedding) is reduced from where autograd left its gradient.
+// reduced, where activations were a moment ago, and gives it back after the update, but for stage 3. A
+// parameter that fills a bucket alone (an embedding) is reduced from where autograd left its gradient.
 #pragma once
 
 #include <deque>
