@@ -53,7 +53,7 @@ class RankLink;
 // Bytes that this rank holds for the model now.
 struct MemoryReport {
   std::int64_t parameters = 0;  // in dtype(), as the model reads them; stage 3: shards and what is gathered
-  std::int64_t gradients = 0;   // kept between backward() and step()
+  std::int64_t gradients = 0;   // stage 2, and 1 without accumulation: between backward() and step() only
   // Moments, and fp32 master weights where they are not the parameters; of what is in files, the buffers.
   std::int64_t optimizer_state = 0;
 };
