@@ -96,7 +96,8 @@ class NodeAgent::Implementation : public std::enable_shared_from_this<Implementa
 
     RankCommand command;
     std::size_t index;
-    bool leaves_by_itself = false;  // it was asked to, over its link
+    bool was_told_to_leave = false;  // over its link, by a request and not for a failure
+    bool leaves_by_itself = false;   // then no signal is sent besides
     RankStateMachine life;
     std::unique_ptr<ChildProcess> process;
     std::array<LineSplitter, 2> splitters;  // by OutputStream
@@ -309,7 +310,9 @@ void NodeAgent::Implementation::job_hangs(const Hang& hang) {
 
 void NodeAgent::Implementation::rank_ended(Rank& rank, const ExitStatus& how) {
   rank.result.status = how;
-  if (rank.leaves_by_itself) rank.result.status.stopped_by_us = true;
+  // It may be quicker than the signal that is sent besides.
+  const bool exits_as_told = rank.was_told_to_leave && how.how == ExitStatus::How::kExited;
+  if (rank.leaves_by_itself || exits_as_told) rank.result.status.stopped_by_us = true;
   const ExitStatus& status = rank.result.status;
   rank.result.ended_at = std::chrono::system_clock::now();
   if (!is_stopping_) keep_report(rank);
@@ -370,13 +373,13 @@ void NodeAgent::Implementation::begin_teardown(StopSignal signal) {
 
 void NodeAgent::Implementation::ask_to_stop(Rank& rank, StopSignal signal) {
   const bool is_failure = result_.first_cause.has_value();
-  const bool was_told =
-      links_->request_stop(rank.index, is_failure ? LinkStop::kFailure : LinkStop::kRequested);
+  const LinkStop reason = is_failure ? LinkStop::kFailure : LinkStop::kRequested;
+  rank.was_told_to_leave = links_->request_stop(rank.index, reason) && !is_failure;
   // A signal that it does not handle would end it before it has saved.
   rank.leaves_by_itself =
-      !is_failure && was_told && links_->status(rank.index).watches_stop && !rank.process->handles(signal);
+      rank.was_told_to_leave && links_->status(rank.index).watches_stop && !rank.process->handles(signal);
   // Where no signal can be sent (Windows without a console), what it was told has to do until the deadline.
-  const bool was_asked = rank.leaves_by_itself || rank.process->stop(signal) || (was_told && !is_failure);
+  const bool was_asked = rank.leaves_by_itself || rank.process->stop(signal) || rank.was_told_to_leave;
   if (was_asked) {
     move(rank, RankState::kStopping);
   } else {

@@ -28,13 +28,6 @@ ChildProcess::Options shell_options(const std::string& script) {
   return {.program = "sh", .arguments = {"-c", script}, .environment = Environment::of_process()};
 }
 
-std::int64_t parent_of(std::int64_t pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
-  std::string stat;
-  std::getline(file, stat);
-  return std::stoll(stat.substr(stat.rfind(") ") + 4));
-}
-
 TEST(ChildProcessLinux, StopSendsTheSignal) {
   ChildRun run(child_options({"out=ready\n", "hang"}));
   ASSERT_TRUE(run.wait_for_output("ready"));

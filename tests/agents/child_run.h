@@ -50,6 +50,9 @@ class ChildRun {
 // Whether a process is there and no zombie.
 bool is_alive(std::int64_t pid);
 
+// Of a process that is there. Linux only.
+std::int64_t parent_of(std::int64_t pid);
+
 // It stays there and holds what it has, but does nothing any more, until it is killed.
 void suspend_process(std::int64_t pid);
 

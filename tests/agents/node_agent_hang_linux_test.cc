@@ -1,7 +1,10 @@
-// Ranks that hang in ways that only Linux has: stopped by a signal, spinning with their links alive.
+// What only Linux has: ranks stopped by a signal, or spinning with their links alive; supervisors.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/types.h>
 
+#include <atomic>
 #include <thread>
 
 #include "agents/node/node_agent.h"
@@ -71,6 +74,53 @@ TEST(NodeAgentHang, AHandlerOfTheSignalHearsOfTheStop) {
   run.agent->request_stop(StopSignal::kTerminate);
   ASSERT_TRUE(run.finish(kSoon));
   EXPECT_EQ(run.status(0).code, 7);
+}
+
+// One processor runs this alone, and a process that was moved to it gets next to nothing.
+class BusyProcessor {
+ public:
+  explicit BusyProcessor(pid_t slowed) {
+    cpu_set_t processors;
+    ::sched_getaffinity(0, sizeof processors, &processors);
+    std::size_t first = 0;
+    while (!CPU_ISSET(first, &processors)) ++first;
+    CPU_ZERO(&processors);
+    CPU_SET(first, &processors);
+    const sched_param priority = {};
+    ::sched_setaffinity(slowed, sizeof processors, &processors);
+    ::sched_setscheduler(slowed, SCHED_IDLE, &priority);
+    thread_ = std::thread([this, processors] {
+      ::sched_setaffinity(0, sizeof processors, &processors);
+      while (!is_done_) {
+      }
+    });
+  }
+  ~BusyProcessor() {
+    is_done_ = true;
+    thread_.join();
+  }
+
+ private:
+  std::atomic<bool> is_done_ = false;
+  std::thread thread_;
+};
+
+// The supervisor sends the signal. It comes to it when the rank has left at its link's word.
+TEST(NodeAgentLink, WhoLeavesBeforeTheSignalIsNoCause) {
+  const TemporaryFolder folder;
+  const std::string wait = "wait-for=" + (folder.path() / "go").string();
+  NodeRun run({{"ignore-stop", "join", "out=ready\n", wait, "wait-for-stop", "exit=3"}});
+  run.agent->start();
+  ASSERT_TRUE(run.wait_until_ready());
+  {
+    const BusyProcessor processor(static_cast<pid_t>(parent_of(run.pids[0])));
+    folder.write("go", "");
+    run.agent->request_stop(StopSignal::kTerminate);
+    ASSERT_TRUE(wait_until([&] { return !is_alive(run.pids[0]); }));
+  }
+  ASSERT_TRUE(run.finish(kSoon));
+  EXPECT_FALSE(run.result->first_cause);
+  EXPECT_EQ(run.status(0).text(), "exit code 3, after we stopped it");
 }
 
 }  // namespace

@@ -14,18 +14,28 @@ namespace {
 
 constexpr const char* kMarkName = "DEEPSCALE_TEST_JOB";
 
-bool is_alive(const std::filesystem::path& process) {
+// Its state and what follows: proc(5), stat. Empty when it is not there.
+std::string stat_after_name(const std::filesystem::path& process) {
   std::string stat;
   std::ifstream file(process / "stat");
   std::getline(file, stat);
-  const auto after_name = stat.rfind(") ");
-  return after_name != std::string::npos && stat[after_name + 2] != 'Z' && stat[after_name + 2] != 'X';
+  const auto end_of_name = stat.rfind(") ");
+  return end_of_name == std::string::npos ? "" : stat.substr(end_of_name + 2);
+}
+
+bool is_alive(const std::filesystem::path& process) {
+  const std::string stat = stat_after_name(process);
+  return !stat.empty() && stat[0] != 'Z' && stat[0] != 'X';
 }
 
 }  // namespace
 
 bool is_alive(std::int64_t pid) {
   return is_alive(std::filesystem::path(fmt::format("/proc/{}", pid)));
+}
+
+std::int64_t parent_of(std::int64_t pid) {
+  return std::stoll(stat_after_name(fmt::format("/proc/{}", pid)).substr(2));
 }
 
 void suspend_process(std::int64_t pid) {
