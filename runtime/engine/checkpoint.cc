@@ -15,6 +15,7 @@
 #include "runtime/checkpoint/model_writer.h"
 #include "runtime/checkpoint/safetensors.h"
 #include "runtime/checkpoint/saved_pieces.h"
+#include "runtime/engine/first_failure.h"
 
 namespace deepscale {
 namespace {
@@ -48,20 +49,24 @@ const char* stored_dtype(at::ScalarType type) {
   }
 }
 
-// Runs the action on every rank; where it fails on any, all of them throw.
+// Runs the action on every rank. Where it fails on any, all of them throw: the others with the words of the
+// first rank that failed.
 void together(TensorCollectives& collectives, const char* what, const std::function<void()>& action) {
-  std::exception_ptr failure;
-  try {
-    action();
-  } catch (const std::exception&) {
-    failure = std::current_exception();
-  }
-  at::Tensor failures = at::full({1}, failure ? 1 : 0, at::kInt);
-  collectives.all_reduce(failures, ReduceOp::kSum).wait();
-  if (failure) std::rethrow_exception(failure);
-  if (failures.item<int>() > 0) {
-    throw Error(ErrorCode::kAborted, fmt::format("{} failed on another rank, which says why", what));
-  }
+  constexpr std::size_t kMaxWords = 1024;
+  at::Tensor words = at::zeros({static_cast<std::int64_t>(kMaxWords)}, at::kByte);
+  FirstFailure failure([&](const std::exception& error) {
+    std::strncpy(static_cast<char*>(words.data_ptr()), error.what(), kMaxWords - 1);
+  });
+  failure.attempt(action);
+  at::Tensor first =
+      at::full({1}, failure.has_happened() ? collectives.rank() : collectives.size(), at::kInt);
+  collectives.all_reduce(first, ReduceOp::kMin).wait();
+  const int first_rank = first.item<int>();
+  if (first_rank == collectives.size()) return;
+  collectives.broadcast(words, first_rank).wait();
+  failure.rethrow();
+  throw Error(ErrorCode::kAborted, fmt::format("{} failed on rank {}: {}", what, first_rank,
+                                               static_cast<const char*>(words.data_ptr())));
 }
 
 Optimizer::Range range_of(const SegmentPiece& piece, const std::string& quantity) {
@@ -296,8 +301,8 @@ void start_checkpoint(const CheckpointSubject& subject, const CheckpointName& na
 void finish_checkpoint(TensorCollectives& collectives, CheckpointSaver& saver) {
   try {
     together(collectives, "saving a checkpoint", [&] { saver.wait_for_write(); });
-  } catch (const Error&) {
-    saver.give_up("saving a checkpoint failed on another rank, which says why");
+  } catch (const Error& error) {
+    saver.give_up(error.what());
     try {
       saver.wait();
     } catch (const Error&) {  // the first one says more
@@ -328,13 +333,9 @@ void save_model(const CheckpointSubject& subject, const fs::path& directory) {
   const std::vector<NamedTensor> weights = weights_of(subject.tensors);
   const bool writes = subject.collectives.rank() == 0;
   std::optional<ModelWriter> writer;
-  std::exception_ptr failure;
+  FirstFailure failure;
   const auto attempt = [&](const std::function<void()>& action) {
-    try {
-      if (writes && !failure) action();
-    } catch (const std::exception&) {
-      failure = std::current_exception();
-    }
+    if (writes) failure.attempt(action);
   };
   attempt([&] {
     std::vector<DeclaredTensor> declared;
@@ -354,9 +355,7 @@ void save_model(const CheckpointSubject& subject, const fs::path& directory) {
     writer->finish();
   });
   subject.stage.rethrow_failure();
-  together(subject.collectives, "saving the model", [&] {
-    if (failure) std::rethrow_exception(failure);
-  });
+  together(subject.collectives, "saving the model", [&] { failure.rethrow(); });
 }
 
 std::string load_checkpoint(const CheckpointSubject& subject, CheckpointName& name) {

@@ -21,7 +21,9 @@ struct ParameterGatherer::Unit {
 };
 
 ParameterGatherer::ParameterGatherer(TensorCollectives& collectives, GatherLimits limits)
-    : collectives_(collectives), limits_(limits) {}
+    : collectives_(collectives), limits_(limits), failure_([this](const std::exception& error) {
+        collectives_.communicator().abort(fmt::format("parameters cannot be gathered: {}", error.what()));
+      }) {}
 
 ParameterGatherer::~ParameterGatherer() {
   for (Unit& unit : units_) {
@@ -50,11 +52,11 @@ void ParameterGatherer::refresh() {
   const std::lock_guard lock(mutex_);
   const std::vector<int> live = schedule_->live_unheld();
   for (const int index : live) stop_gathering(units_[static_cast<std::size_t>(index)]);
-  attempt([&] {
+  failure_.attempt([&] {
     for (const int index : live) gather(units_[static_cast<std::size_t>(index)]);
     gather_persistent();
   });
-  if (failure_) std::rethrow_exception(failure_);
+  failure_.rethrow();
 }
 
 void ParameterGatherer::gather_persistent() {
@@ -78,23 +80,12 @@ void ParameterGatherer::begin_use_locked(int index) {
   if (used.options.is_persistent) return;
   const GatherSchedule::Decision decision = schedule_->begin_use(index);
   for (const int released : decision.release) release(units_[static_cast<std::size_t>(released)]);
-  attempt([&] {
+  failure_.attempt([&] {
     for (const int gathered : decision.gather) gather(units_[static_cast<std::size_t>(gathered)]);
     spares_.clear();
     wait(used);
   });
-  if (failure_) give_zeros(used);
-}
-
-// Unless something went wrong before.
-void ParameterGatherer::attempt(const std::function<void()>& action) {
-  if (failure_) return;
-  try {
-    action();
-  } catch (const std::exception& error) {
-    failure_ = std::current_exception();
-    collectives_.communicator().abort(fmt::format("parameters cannot be gathered: {}", error.what()));
-  }
+  if (failure_.has_happened()) give_zeros(used);
 }
 
 void ParameterGatherer::give_zeros(Unit& unit) {
@@ -131,7 +122,7 @@ void ParameterGatherer::unpin(int index, bool was_written) {
 }
 
 void ParameterGatherer::write_back(Unit& unit) {
-  attempt([&] {
+  failure_.attempt([&] {
     unit.options.shard.write(own_part(unit));
     if (unit.options.on_written) unit.options.on_written();
   });
@@ -213,7 +204,7 @@ void ParameterGatherer::release(Unit& unit) {
 
 void ParameterGatherer::rethrow_failure() {
   const std::lock_guard lock(mutex_);
-  if (failure_) std::rethrow_exception(failure_);
+  failure_.rethrow();
 }
 
 std::int64_t ParameterGatherer::gathered_bytes() const {

@@ -16,12 +16,12 @@
 
 #include <cstdint>
 #include <deque>
-#include <exception>
 #include <functional>
 #include <mutex>
 #include <optional>
 #include <vector>
 
+#include "runtime/engine/first_failure.h"
 #include "runtime/engine/parameter_slice.h"
 #include "runtime/engine/sharded_tensor.h"
 #include "runtime/engine/tensor_collectives.h"
@@ -70,7 +70,6 @@ class ParameterGatherer final : public ShardOwner {
   struct Unit;
 
   void begin_use_locked(int unit);
-  void attempt(const std::function<void()>& action);
   void give_zeros(Unit& unit);
   void write_back(Unit& unit);
   void gather_persistent();
@@ -89,7 +88,7 @@ class ParameterGatherer final : public ShardOwner {
   std::optional<GatherSchedule> schedule_;  // never asked about what is persistent
   std::deque<Unit*> fetching_;              // in the order in which their all-gathers start, on all ranks
   std::vector<at::Tensor> spares_;          // memory of what one use released, for what it gathers
-  std::exception_ptr failure_;
+  FirstFailure failure_;
   mutable std::mutex mutex_;
 };
 

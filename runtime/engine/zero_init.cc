@@ -6,12 +6,11 @@
 #include <torch/torch.h>
 
 #include <deque>
-#include <exception>
-#include <functional>
 #include <string_view>
 #include <vector>
 
 #include "comm/base/error.h"
+#include "runtime/engine/first_failure.h"
 #include "runtime/engine/parameter_slice.h"
 #include "runtime/engine/sharded_tensor.h"
 #include "runtime/engine/tensor_collectives.h"
@@ -78,7 +77,11 @@ struct Init::Parts final : ShardOwner {
   };
 
   Parts(std::shared_ptr<Communicator> communicator, InitOptions options)
-      : collectives(std::move(communicator)), options(std::move(options)) {
+      : collectives(std::move(communicator)),
+        options(std::move(options)),
+        failure([this](const std::exception& error) {
+          collectives.communicator().abort(fmt::format("zero::Init failed: {}", error.what()));
+        }) {
     if (this->options.nvme_path.empty()) return;
     file = std::make_shared<PagedFile>(
         BlockStoreOptions{.folder = this->options.nvme_path,
@@ -99,7 +102,6 @@ struct Init::Parts final : ShardOwner {
   void shard(const at::Tensor& parameter);
   void gather(Unit& unit);
   at::Tensor own_part(const Unit& unit) const;
-  void attempt(const std::function<void()>& action);
 
   TensorCollectives collectives;
   const InitOptions options;
@@ -107,7 +109,7 @@ struct Init::Parts final : ShardOwner {
   std::vector<Made> made;
   std::deque<Unit> units;  // a deque: storages point to its elements
   int depth = 0;
-  std::exception_ptr failure;
+  FirstFailure failure;
   at::CallbackHandle callback = 0;
 
   // Of this thread: ATen's callbacks are plain functions.
@@ -167,7 +169,7 @@ void Init::Parts::shard_what_is_ready(const at::RecordFunction& next) {
     const bool is_ready = candidate.has_values && tensor.is_leaf() && tensor.requires_grad() &&
                           tensor.is_contiguous() && !has_views && !uses_memory_of(next, tensor);
     if (is_ready) {
-      attempt([&] { shard(tensor); });
+      failure.attempt([&] { shard(tensor); });
     } else {
       waiting.push_back(candidate);
     }
@@ -192,17 +194,6 @@ void Init::Parts::shard(const at::Tensor& parameter) {
   unit.parameter = parameter;
 }
 
-// Unless something went wrong before.
-void Init::Parts::attempt(const std::function<void()>& action) {
-  if (failure) return;
-  try {
-    action();
-  } catch (const std::exception& error) {
-    failure = std::current_exception();
-    collectives.communicator().abort(fmt::format("zero::Init failed: {}", error.what()));
-  }
-}
-
 void Init::Parts::begin_use(int index) {
   const at::RecordFunctionGuard not_observed(false);
   const at::NoGradGuard no_grad;
@@ -212,7 +203,7 @@ void Init::Parts::begin_use(int index) {
   unit.whole = unit.shard.memory_for(slice * collectives.size(), slice * collectives.rank(),
                                      unit.parameter.options().requires_grad(false));
   unit.whole.zero_();
-  attempt([&] { gather(unit); });
+  failure.attempt([&] { gather(unit); });
   set_shard_memory(unit.parameter, unit.whole.data_ptr(), &unit.home);
 }
 
@@ -231,7 +222,7 @@ void Init::Parts::end_use(int index, bool was_written) {
   const at::NoGradGuard no_grad;
   Unit& unit = units[static_cast<std::size_t>(index)];
   if (was_written) {
-    attempt([&] {
+    failure.attempt([&] {
       collectives.broadcast(unit.whole, 0).wait();
       unit.shard.write(own_part(unit));
     });
@@ -280,7 +271,7 @@ Init::~Init() {
 }
 
 void Init::Parts::rethrow_failure() {
-  if (failure) std::rethrow_exception(failure);
+  failure.rethrow();
 }
 
 void Init::rethrow_failure() const {

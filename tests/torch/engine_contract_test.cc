@@ -229,7 +229,9 @@ TEST_P(Memory, FollowsTheFormula) {
     engine->backward(engine->forward(torch::ones({1, 1021})).to(torch::kFloat).square().mean());
     const MemoryReport report = engine->memory();
     engine->step();
-    if (divides_gradients && accumulation == 1) EXPECT_EQ(engine->memory().gradients, 0);
+    if (divides_gradients && accumulation == 1) {
+      EXPECT_EQ(engine->memory().gradients, 0);
+    }
 
     double numel = 0.0;
     for (const torch::Tensor& parameter : model->parameters())
