@@ -9,14 +9,8 @@
 #include <fmt/core.h>
 #include <torch/torch.h>
 
-#include <algorithm>
-#include <charconv>
-#include <map>
-#include <string_view>
-
-#include "comm/base/clock.h"
-#include "comm/base/error.h"
 #include "runtime/engine/engine.h"
+#include "tests/bench/bench_tools.h"
 
 namespace deepscale {
 namespace {
@@ -94,72 +88,54 @@ class EngineTraining final : public Training {
 };
 
 double seconds_per_step(Training& training, const torch::Tensor& input, int steps) {
-  const auto start = Clock::now();
-  for (int i = 0; i < steps; ++i) training.step(input);
-  return std::chrono::duration<double>(Clock::now() - start).count() / steps;
+  return bench::seconds_of([&] {
+           for (int i = 0; i < steps; ++i) training.step(input);
+         }) /
+         steps;
 }
 
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
+struct Options {
+  int steps = 10;
+  int blocks = 15;
+  int threads = 1;
+};
 
-using Numbers = std::map<std::string_view, int>;
-
-void compare(const char* name, double clipping, const Numbers& numbers) {
+void compare(const char* name, double clipping, const Options& options) {
   BareTraining bare({}, clipping);
   EngineTraining engine({}, clipping);
   const torch::Tensor input = torch::randn({32, 4, kWidth});
-  const int steps = numbers.at("--steps");
   std::vector<double> bare_seconds, engine_seconds, ratios;
-  for (int block = -1; block < numbers.at("--blocks"); ++block) {
+  for (int block = -1; block < options.blocks; ++block) {
     const bool engine_first = block % 2 == 0;
-    double of_engine = engine_first ? seconds_per_step(engine, input, steps) : 0.0;
-    const double of_bare = seconds_per_step(bare, input, steps);
-    if (!engine_first) of_engine = seconds_per_step(engine, input, steps);
+    double of_engine = engine_first ? seconds_per_step(engine, input, options.steps) : 0.0;
+    const double of_bare = seconds_per_step(bare, input, options.steps);
+    if (!engine_first) of_engine = seconds_per_step(engine, input, options.steps);
     if (block < 0) continue;  // warm-up
     bare_seconds.push_back(of_bare);
     engine_seconds.push_back(of_engine);
     ratios.push_back(of_engine / of_bare);
   }
-  fmt::print("{:<20}{:>10.2f} ms{:>10.2f} ms{:>10.3f}\n", name, median(bare_seconds) * 1e3,
-             median(engine_seconds) * 1e3, median(ratios));
+  fmt::print("{:<20}{:>10.2f} ms{:>10.2f} ms{:>10.3f}\n", name, bench::median(bare_seconds) * 1e3,
+             bench::median(engine_seconds) * 1e3, bench::median(ratios));
 }
 
-Numbers read_arguments(int argc, char** argv) {
-  Numbers numbers = {{"--steps", 10}, {"--blocks", 15}, {"--threads", 1}};
-  for (int i = 1; i < argc; i += 2) {
-    const auto number = numbers.find(argv[i]);
-    const std::string_view text = i + 1 < argc ? argv[i + 1] : "";
-    int value = 0;
-    const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (number == numbers.end() || failure != std::errc() || end != text.data() + text.size() || value < 1) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  "usage: engine_overhead [--steps N] [--blocks N] [--threads N]");
-    }
-    number->second = value;
-  }
-  return numbers;
-}
-
-void run(int argc, char** argv) {
-  const Numbers numbers = read_arguments(argc, argv);
-  at::set_num_threads(numbers.at("--threads"));
+void compare_all(const Options& options) {
+  at::set_num_threads(options.threads);
   fmt::print("{:<20}{:>13}{:>13}{:>10}\n", "step of", "bare loop", "Engine", "ratio");
-  compare("AdamW", 0.0, numbers);
-  compare("AdamW, clipping", 1.0, numbers);
+  compare("AdamW", 0.0, options);
+  compare("AdamW, clipping", 1.0, options);
 }
 
 }  // namespace
 }  // namespace deepscale
 
 int main(int argc, char** argv) {
-  try {
-    deepscale::run(argc, argv);
-    return 0;
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "engine_overhead: {}\n", error.what());
-    return 1;
-  }
+  using namespace deepscale;
+  Options options;
+  cxxopts::Options line("engine_overhead", "An Engine beside a bare loop.");
+  auto add = line.add_options();
+  add("steps", "of a turn", cxxopts::value(options.steps));
+  add("blocks", "turns", cxxopts::value(options.blocks));
+  add("threads", "", cxxopts::value(options.threads));
+  return bench::run(line, argc, argv, [&] { compare_all(options); });
 }

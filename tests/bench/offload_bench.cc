@@ -6,60 +6,33 @@
 #include <fmt/core.h>
 #include <torch/torch.h>
 
-#include <algorithm>
-#include <chrono>
-#include <cstdlib>
-#include <fstream>
 #include <optional>
 #include <string>
-#include <string_view>
 
 #include "comm/base/error.h"
 #include "runtime/engine/engine.h"
 #include "runtime/engine/zero_init.h"
+#include "tests/bench/bench_tools.h"
 
 namespace deepscale {
 namespace {
+
+const std::string kStatus = "/proc/self/status";
 
 struct Options {
   int blocks = 4;
   int width = 512;
   int steps = 5;
   int threads = 1;
-  DType dtype = DType::kBFloat16;
   std::int64_t rows = 8;
-  OffloadConfig optimizer, parameters;
+  std::string dtype = "bf16", optimizer = "none", parameters = "none", path;
 };
 
 OffloadDevice parse_device(const std::string& name) {
-  return name == "nvme" ? OffloadDevice::kNvme : name == "cpu" ? OffloadDevice::kCpu : OffloadDevice::kNone;
-}
-
-Options parse(int count, char** arguments) {
-  Options options;
-  for (int i = 1; i + 1 < count; i += 2) {
-    const std::string_view name = arguments[i];
-    const std::string value = arguments[i + 1];
-    if (name == "--blocks") options.blocks = std::atoi(value.c_str());
-    if (name == "--width") options.width = std::atoi(value.c_str());
-    if (name == "--steps") options.steps = std::atoi(value.c_str());
-    if (name == "--threads") options.threads = std::atoi(value.c_str());
-    if (name == "--dtype") options.dtype = parse_dtype(value);
-    if (name == "--rows") options.rows = std::atoi(value.c_str());
-    if (name == "--path") options.optimizer.nvme_path = options.parameters.nvme_path = value;
-    if (name == "--offload") options.optimizer.device = parse_device(value);
-    if (name == "--offload-param") options.parameters.device = parse_device(value);
-  }
-  return options;
-}
-
-// In MB, from /proc; 0 where there is none.
-double peak_memory() {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);) {
-    if (line.rfind("VmHWM:", 0) == 0) return std::atof(line.c_str() + 6) / 1024.0;
-  }
-  return 0.0;
+  if (name == "nvme") return OffloadDevice::kNvme;
+  if (name == "cpu") return OffloadDevice::kCpu;
+  if (name == "none") return OffloadDevice::kNone;
+  throw Error(ErrorCode::kInvalidArgument, fmt::format("offload to '{}'? It is none, cpu or nvme", name));
 }
 
 torch::nn::Sequential make_model(const Options& options) {
@@ -74,11 +47,11 @@ torch::nn::Sequential make_model(const Options& options) {
 
 Config config_of(const Options& options) {
   Config config;
-  config.dtype = options.dtype;
+  config.dtype = parse_dtype(options.dtype);
   config.optimizer = OptimizerConfig{.lr = 1e-4, .weight_decay = 0.01};
-  config.zero.stage = options.parameters.device == OffloadDevice::kNone ? 1 : 3;
-  config.zero.offload_optimizer = options.optimizer;
-  config.zero.offload_param = options.parameters;
+  config.zero.offload_optimizer = {.device = parse_device(options.optimizer), .nvme_path = options.path};
+  config.zero.offload_param = {.device = parse_device(options.parameters), .nvme_path = options.path};
+  config.zero.stage = config.zero.offload_param.device == OffloadDevice::kNone ? 1 : 3;
   const std::int64_t layer = std::int64_t{4} * options.width * (options.width + 1);
   config.zero.max_live_parameters = 4 * layer;
   config.zero.prefetch_bucket_size = 2 * layer;
@@ -99,42 +72,46 @@ void train(const Options& options) {
   initialize_options.device = torch::kCPU;
   const auto engine = initialize(model, config, initialize_options);
   scope.reset();
-  const double after_start = peak_memory();
+  const double after_start = bench::megabytes_in(kStatus, "VmHWM");
   std::vector<double> seconds, whole_seconds;
   const torch::Tensor input = torch::randn({options.rows, options.width});
   double loss_value = 0.0;
   for (int step = 0; step < options.steps; ++step) {
-    const auto begin_of_all = std::chrono::steady_clock::now();
-    const torch::Tensor loss = torch::mse_loss(engine->forward(input).to(torch::kFloat), input);
-    engine->backward(loss);
-    const auto begin = std::chrono::steady_clock::now();
-    engine->step();
-    const auto end = std::chrono::steady_clock::now();
-    seconds.push_back(std::chrono::duration<double>(end - begin).count());
-    whole_seconds.push_back(std::chrono::duration<double>(end - begin_of_all).count());
-    loss_value = loss.item<double>();
+    whole_seconds.push_back(bench::seconds_of([&] {
+      const torch::Tensor loss = torch::mse_loss(engine->forward(input).to(torch::kFloat), input);
+      engine->backward(loss);
+      seconds.push_back(bench::seconds_of([&] { engine->step(); }));
+      loss_value = loss.item<double>();
+    }));
   }
-  for (std::vector<double>* all : {&seconds, &whole_seconds}) std::sort(all->begin(), all->end());
   const MemoryReport memory = engine->memory();
   fmt::print(
       "{:.1f}M parameters, loss {:.5f}: step {:.3f} s, of which optimizer {:.3f} s (medians of {}), in "
-      "memory "
-      "{:.0f} MB of parameters, {:.0f} MB of gradients, {:.0f} MB of optimizer state, peak memory {:.0f} MB "
+      "memory {:.0f} MB of parameters, {:.0f} MB of gradients, {:.0f} MB of optimizer state, peak memory "
+      "{:.0f} MB "
       "({:.0f} MB after the start)\n",
-      static_cast<double>(numel) / 1e6, loss_value, whole_seconds[whole_seconds.size() / 2],
-      seconds[seconds.size() / 2], options.steps, static_cast<double>(memory.parameters) / 1e6,
+      static_cast<double>(numel) / 1e6, loss_value, bench::median(whole_seconds), bench::median(seconds),
+      options.steps, static_cast<double>(memory.parameters) / 1e6,
       static_cast<double>(memory.gradients) / 1e6, static_cast<double>(memory.optimizer_state) / 1e6,
-      peak_memory(), after_start);
+      bench::megabytes_in(kStatus, "VmHWM"), after_start);
 }
 
 }  // namespace
 }  // namespace deepscale
 
-int main(int count, char** arguments) {
-  try {
-    deepscale::train(deepscale::parse(count, arguments));
-  } catch (const deepscale::Error& error) {
-    fmt::print(stderr, "offload_bench: {}\n", error.what());
-    return 1;
-  }
+int main(int argc, char** argv) {
+  using namespace deepscale;
+  Options options;
+  cxxopts::Options line("offload_bench", "Steps of one process, and their memory.");
+  auto add = line.add_options();
+  add("blocks", "", cxxopts::value(options.blocks));
+  add("width", "", cxxopts::value(options.width));
+  add("steps", "", cxxopts::value(options.steps));
+  add("dtype", "fp32 or bf16", cxxopts::value(options.dtype));
+  add("offload", "none, cpu or nvme", cxxopts::value(options.optimizer));
+  add("offload-param", "none or nvme", cxxopts::value(options.parameters));
+  add("path", "folder for files", cxxopts::value(options.path));
+  add("threads", "", cxxopts::value(options.threads));
+  add("rows", "", cxxopts::value(options.rows));
+  return bench::run(line, argc, argv, [&] { train(options); });
 }

@@ -1,31 +1,26 @@
-// optimizer_bench [--numel N] [--threads T] [--rounds R] [--cpu_time 1]: GB/s of the CPU optimizer loops,
+// optimizer_bench [--numel N] [--threads T] [--rounds R] [--cpu_time]: GB/s of the CPU optimizer loops,
 // beside a plain sweep over seven streams (reads weight, gradient and moments, writes weight and moments),
 // which is what memory allows. Both in turns over the same arrays; medians, and the median of the ratios of
 // neighbouring turns.
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cstdlib>
 #include <cstring>
-#include <ctime>
 #include <functional>
-#include <string_view>
-#include <thread>
 #include <vector>
 
 #include "comm/base/half.h"
 #include "runtime/offload/host_buffer.h"
 #include "runtime/offload/optimizer_kernels.h"
+#include "tests/bench/bench_tools.h"
 
 namespace deepscale {
 namespace {
 
 struct Options {
   std::int64_t numel = 64 * 1024 * 1024;
-  int threads = 1;
   int rounds = 9;
-  bool cpu_time = false;
+  bench::Sharing sharing;
 };
 
 // Values of the size that training has: subnormal ones would cost more.
@@ -47,22 +42,6 @@ struct Arrays {
   static float* floats(const HostBuffer& buffer) { return reinterpret_cast<float*>(buffer.data()); }
   HostBuffer master, gradient, first, second, parameter;
 };
-
-double seconds_of(const Options& options, const std::function<void(std::int64_t, std::int64_t)>& work) {
-  const auto begin = std::chrono::steady_clock::now();
-  const std::clock_t cpu_begin = std::clock();
-  std::vector<std::thread> threads;
-  const auto bound = [&](int i) { return options.numel / options.threads * i; };
-  for (int i = 1; i < options.threads; ++i) {
-    const std::int64_t end = i + 1 == options.threads ? options.numel : bound(i + 1);
-    threads.emplace_back([&work, from = bound(i), end] { work(from, end - from); });
-  }
-  work(0, options.threads == 1 ? options.numel : bound(1));
-  for (std::thread& thread : threads) thread.join();
-  if (options.cpu_time)
-    return static_cast<double>(std::clock() - cpu_begin) / CLOCKS_PER_SEC / options.threads;
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
 
 DEEPSCALE_INLINE void sweep_any(const Arrays& arrays, std::int64_t begin, std::int64_t count) {
   float* __restrict weight = Arrays::floats(arrays.master) + begin;
@@ -98,11 +77,6 @@ void sweep(const Arrays& arrays, std::int64_t begin, std::int64_t count) {
   }
 }
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
 struct Case {
   const char* name;
   OptimizerKind kind;
@@ -130,46 +104,44 @@ void measure(const Options& options, const Arrays& arrays, const Case& test) {
                         .numel = options.numel};
   const double numel = static_cast<double>(options.numel);
   std::vector<double> bounds, rates, ratios;
+  const auto seconds_of = [&](const std::function<void(std::int64_t, std::int64_t)>& work) {
+    return bench::seconds_of_shares(options.sharing, options.numel, work);
+  };
   for (int round = 0; round < options.rounds; ++round) {
-    bounds.push_back(28.0 * numel / 1e9 / seconds_of(options, [&](std::int64_t begin, std::int64_t count) {
-                       sweep(arrays, begin, count);
+    bounds.push_back(28.0 * numel / 1e9 / seconds_of([&](std::int64_t begin, std::int64_t end) {
+                       sweep(arrays, begin, end - begin);
                      }));
     rates.push_back(bytes_per_element(config) * numel / 1e9 /
-                    seconds_of(options, [&](std::int64_t begin, std::int64_t count) {
-                      update(rule, span.part(begin, count));
+                    seconds_of([&](std::int64_t begin, std::int64_t end) {
+                      update(rule, span.part(begin, end - begin));
                     }));
     ratios.push_back(rates.back() / bounds.back());
   }
   fmt::print("{:<14} {} threads: {:6.2f} GB/s, seven streams {:6.2f} GB/s, ratio {:.3f}\n", test.name,
-             options.threads, median(rates), median(bounds), median(ratios));
-}
-
-Options parse(int count, char** arguments) {
-  Options options;
-  for (int i = 1; i + 1 < count; i += 2) {
-    const std::string_view name = arguments[i];
-    const long value = std::strtol(arguments[i + 1], nullptr, 10);
-    if (name == "--numel") options.numel = value;
-    if (name == "--threads") options.threads = static_cast<int>(value);
-    if (name == "--cpu_time") options.cpu_time = value != 0;
-    if (name == "--rounds") options.rounds = static_cast<int>(value);
-  }
-  return options;
+             options.sharing.threads, bench::median(rates), bench::median(bounds), bench::median(ratios));
 }
 
 }  // namespace
 }  // namespace deepscale
 
-int main(int count, char** arguments) {
+int main(int argc, char** argv) {
   using namespace deepscale;
-  const Options options = parse(count, arguments);
-  const Arrays arrays(options.numel);
-  for (const Case& test : {Case{"AdamW fp32", OptimizerKind::kAdamW, DType::kFloat32},
-                           Case{"AdamW bf16", OptimizerKind::kAdamW, DType::kBFloat16},
-                           Case{"AdamW fp16", OptimizerKind::kAdamW, DType::kFloat16},
-                           Case{"Lion bf16", OptimizerKind::kLion, DType::kBFloat16},
-                           Case{"Adagrad fp32", OptimizerKind::kAdagrad, DType::kFloat32},
-                           Case{"SGD fp32", OptimizerKind::kSgd, DType::kFloat32}}) {
-    measure(options, arrays, test);
-  }
+  Options options;
+  cxxopts::Options line("optimizer_bench", "Rates of the CPU optimizer loops.");
+  auto add = line.add_options();
+  add("numel", "", cxxopts::value(options.numel));
+  add("rounds", "", cxxopts::value(options.rounds));
+  add("threads", "", cxxopts::value(options.sharing.threads));
+  add("cpu_time", "not that of the wall", cxxopts::value(options.sharing.cpu_time));
+  return bench::run(line, argc, argv, [&] {
+    const Arrays arrays(options.numel);
+    for (const Case& test : {Case{"AdamW fp32", OptimizerKind::kAdamW, DType::kFloat32},
+                             Case{"AdamW bf16", OptimizerKind::kAdamW, DType::kBFloat16},
+                             Case{"AdamW fp16", OptimizerKind::kAdamW, DType::kFloat16},
+                             Case{"Lion bf16", OptimizerKind::kLion, DType::kBFloat16},
+                             Case{"Adagrad fp32", OptimizerKind::kAdagrad, DType::kFloat32},
+                             Case{"SGD fp32", OptimizerKind::kSgd, DType::kFloat32}}) {
+      measure(options, arrays, test);
+    }
+  });
 }

@@ -8,15 +8,13 @@
 #include <torch/torch.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cstdlib>
-#include <fstream>
 #include <string>
 #include <vector>
 
 #include "comm/base/error.h"
 #include "runtime/engine/engine.h"
 #include "runtime/models/language_model.h"
+#include "tests/bench/bench_tools.h"
 
 namespace deepscale {
 namespace {
@@ -29,24 +27,6 @@ struct Options {
   std::int64_t sequence = 256;
 };
 
-Options parse(int count, char** arguments) {
-  if (count < 3)
-    throw Error(ErrorCode::kInvalidArgument, "usage: train_bench MODEL_FOLDER DS_CONFIG [STEPS] [SEQUENCE]");
-  Options options{.model = arguments[1], .config = arguments[2]};
-  if (count > 3) options.steps = std::max(1, std::atoi(arguments[3]));
-  if (count > 4) options.sequence = std::max(2, std::atoi(arguments[4]));
-  return options;
-}
-
-// In MB; 0 where the system does not tell.
-double megabytes_in(const char* file, const std::string& key) {
-  std::ifstream lines(file);
-  for (std::string line; std::getline(lines, line);) {
-    if (line.rfind(key, 0) == 0) return std::atof(line.c_str() + key.size()) / 1024.0;
-  }
-  return 0.0;
-}
-
 std::vector<double> of_all_ranks(Engine& engine, double value) {
   std::vector<double> values(static_cast<std::size_t>(engine.world_size()));
   float mine = static_cast<float>(value);
@@ -58,7 +38,7 @@ std::vector<double> of_all_ranks(Engine& engine, double value) {
   return values;
 }
 
-void run(const Options& options) {
+void measure(const Options& options) {
   at::set_num_threads(1);
   torch::manual_seed(0);
   ModelConfig shape = read_model_config(options.model);
@@ -73,39 +53,48 @@ void run(const Options& options) {
   double pss = 0.0;
   for (int step = 0; step < kWarmUp + options.steps; ++step) {
     engine->communicator().barrier().wait();
-    const auto begin = std::chrono::steady_clock::now();
-    const torch::Tensor loss = next_token_loss(engine->forward(tokens), tokens);
-    engine->backward(loss);
-    engine->step();
-    losses.push_back(loss.item<double>());
-    engine->communicator().barrier().wait();
-    if (step >= kWarmUp)
-      seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
-    pss = std::max(pss, megabytes_in("/proc/self/smaps_rollup", "Pss:"));
+    const double whole = bench::seconds_of([&] {
+      const torch::Tensor loss = next_token_loss(engine->forward(tokens), tokens);
+      engine->backward(loss);
+      engine->step();
+      losses.push_back(loss.item<double>());
+      engine->communicator().barrier().wait();
+    });
+    if (step >= kWarmUp) seconds.push_back(whole);
+    pss = std::max(pss, bench::megabytes_in("/proc/self/smaps_rollup", "Pss"));
   }
-  const std::vector<double> rss = of_all_ranks(*engine, megabytes_in("/proc/self/status", "VmHWM:"));
+  const std::vector<double> rss = of_all_ranks(*engine, bench::megabytes_in("/proc/self/status", "VmHWM"));
   const std::vector<double> shares = of_all_ranks(*engine, pss);
   if (engine->rank() != 0) return;
-  std::sort(seconds.begin(), seconds.end());
-  const double median = seconds[seconds.size() / 2];
+  const double median = bench::median(seconds);
   fmt::print(
       "{} ranks, stage {}, {}: {:.1f} tokens/s (median step {:.3f} s, least {:.3f}), peak RSS {:.0f} MB, PSS "
       "after "
       "steps {:.0f} MB, losses {:.4f}\n",
       engine->world_size(), engine->config().zero.stage, dtype_name(engine->config().dtype),
-      static_cast<double>(engine->world_size() * batch * options.sequence) / median, median, seconds.front(),
-      fmt::join(rss, ", "), fmt::join(shares, ", "), fmt::join(losses, ", "));
+      static_cast<double>(engine->world_size() * batch * options.sequence) / median, median,
+      *std::min_element(seconds.begin(), seconds.end()), fmt::join(rss, ", "), fmt::join(shares, ", "),
+      fmt::join(losses, ", "));
 }
 
 }  // namespace
 }  // namespace deepscale
 
-int main(int count, char** arguments) {
-  try {
-    deepscale::run(deepscale::parse(count, arguments));
-    return 0;
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "train_bench: {}\n", error.what());
-    return 1;
-  }
+int main(int argc, char** argv) {
+  using namespace deepscale;
+  Options options;
+  cxxopts::Options line("train_bench", "Training on random tokens.");
+  auto add = line.add_options();
+  add("model", "folder", cxxopts::value(options.model));
+  add("config", "ds_config.json", cxxopts::value(options.config));
+  add("steps", "", cxxopts::value(options.steps));
+  add("sequence", "tokens", cxxopts::value(options.sequence));
+  line.parse_positional({"model", "config", "steps", "sequence"});
+  line.positional_help("MODEL_FOLDER DS_CONFIG [STEPS] [SEQUENCE]");
+  return bench::run(line, argc, argv, [&] {
+    if (options.config.empty())
+      throw Error(ErrorCode::kInvalidArgument,
+                  "usage: train_bench MODEL_FOLDER DS_CONFIG [STEPS] [SEQUENCE]");
+    measure(options);
+  });
 }

@@ -33,7 +33,7 @@ FLOORS = ("comm", "agents", "launcher", "runtime", "examples", "tests")
 TORCH_FOLDERS = ("runtime/engine", "runtime/models", "runtime/device_inference", "examples", "tests/cuda", "tests/torch", "tests/bench", "tests/peers")
 TORCH_FREE_FOLDERS = ("examples/hello_ranks", "examples/zero_inference")
 TORCH_HEADER = re.compile(r"(torch|ATen|c10|caffe2)/")
-CXXOPTS_FOLDERS = ("launcher/cli", "examples")
+CXXOPTS_FOLDERS = ("launcher/cli", "examples", "tests/bench")
 
 MOST_LINES = 800
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK|TBD|WIP)\b")
