@@ -17,8 +17,6 @@ namespace {
 using ::testing::Contains;
 using ::testing::HasSubstr;
 
-constexpr auto kSoon = std::chrono::seconds(20);
-
 NodeAgentOptions with_limit(Clock::duration limit) {
   NodeAgentOptions options;
   options.heartbeat_timeout = limit;
@@ -36,7 +34,7 @@ TEST(NodeAgentHang, AStoppedProcessIsToBlameThoughItIsAhead) {
   run.agent->start();
   ASSERT_TRUE(run.wait_until_ready());
   folder.write("go", "");
-  ASSERT_TRUE(run.finish(kSoon));
+  ASSERT_TRUE(run.finish());
   ASSERT_TRUE(run.result->hang);
   EXPECT_EQ(run.result->first_cause, 1U);
   EXPECT_THAT(run.result->hang->text(), HasSubstr("its process is stopped"));
@@ -47,7 +45,7 @@ TEST(NodeAgentHang, AStoppedProcessIsToBlameThoughItIsAhead) {
 TEST(NodeAgentHang, TheStackOfASpinningRankNamesItsThreads) {
   NodeRun run({{"join", "heartbeat=1", "spin"}}, with_limit(std::chrono::milliseconds(300)));
   run.agent->start();
-  ASSERT_TRUE(run.finish(kSoon));
+  ASSERT_TRUE(run.finish());
   ASSERT_TRUE(run.result->hang);
   // The main thread, which has the program's name, and that of the link.
   EXPECT_THAT(run.lines, Contains(HasSubstr("(test_child):")).Times(::testing::Ge(2)));
@@ -61,7 +59,7 @@ TEST(NodeAgentHang, NobodyIsBlamedForTheAgentsOwnStandstill) {
   ASSERT_TRUE(run.wait_until_ready());
   ASSERT_TRUE(run_until(run.io, [&] { return run.states[0].back() == RankState::kRunning; }));
   std::this_thread::sleep_for(std::chrono::milliseconds(2500));  // the standstill: nobody runs the loop
-  ASSERT_TRUE(run.finish(kSoon));
+  ASSERT_TRUE(run.finish());
   EXPECT_FALSE(run.result->hang);
   EXPECT_TRUE(run.result->is_success());
 }
@@ -72,7 +70,7 @@ TEST(NodeAgentHang, AHandlerOfTheSignalHearsOfTheStop) {
   run.agent->start();
   ASSERT_TRUE(run.wait_until_ready());
   run.agent->request_stop(StopSignal::kTerminate);
-  ASSERT_TRUE(run.finish(kSoon));
+  ASSERT_TRUE(run.finish());
   EXPECT_EQ(run.status(0).code, 7);
 }
 
@@ -118,7 +116,7 @@ TEST(NodeAgentLink, WhoLeavesBeforeTheSignalIsNoCause) {
     run.agent->request_stop(StopSignal::kTerminate);
     ASSERT_TRUE(wait_until([&] { return !is_alive(run.pids[0]); }));
   }
-  ASSERT_TRUE(run.finish(kSoon));
+  ASSERT_TRUE(run.finish());
   EXPECT_FALSE(run.result->first_cause);
   EXPECT_EQ(run.status(0).text(), "exit code 3, after we stopped it");
 }
