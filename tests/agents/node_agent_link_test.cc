@@ -43,10 +43,14 @@ TEST(NodeAgentLink, ARankThatUsesItsLinkIsJoinedAndRuns) {
 }
 
 TEST(NodeAgentLink, AHeartbeatTakesAReportBack) {
-  NodeRun run(
-      {{"join", "report=it went on after that", "heartbeat=1", "rest", "report-peer-lost=last", "exit=1"},
-       {"join", "report=it went on after that", "heartbeat=1", "exit=0"}});
+  const TemporaryFolder folder;
+  const std::string wait = "wait-for=" + (folder.path() / "go").string();
+  NodeRun run({{"join", "report=it went on after that", "heartbeat=1", "rest", wait, "report-peer-lost=last",
+                "exit=1"},
+               {"join", "report=it went on after that", "heartbeat=1", "exit=0"}});
   run.agent->start();
+  ASSERT_TRUE(run_until(run.io, [&] { return run.states[1].back() == RankState::kExited; }));
+  folder.write("go", "");
   ASSERT_TRUE(run.finish());
   EXPECT_EQ(run.result->ranks[0].reported->message, "last");
   EXPECT_EQ(run.result->first_cause, 0U);
