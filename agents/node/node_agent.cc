@@ -117,7 +117,7 @@ class NodeAgent::Implementation : public std::enable_shared_from_this<Implementa
   void keep_report(Rank& rank);
   std::vector<RankProgress> progress() const;
   void watch_progress();
-  void look_at(Clock::time_point when);
+  void look_at(Clock::time_point when, Clock::duration excused = kLate);
   void job_hangs(const Hang& hang);
   void begin_teardown(StopSignal signal);
   void ask_to_stop(Rank& rank, StopSignal signal);
@@ -272,14 +272,14 @@ void NodeAgent::Implementation::watch_progress() {
   if (const auto next = next_look(progress(), *options_.heartbeat_timeout)) look_at(*next);
 }
 
-void NodeAgent::Implementation::look_at(Clock::time_point when) {
+void NodeAgent::Implementation::look_at(Clock::time_point when, Clock::duration excused) {
   is_watching_ = true;
   hang_timer_.expires_at(when);
-  hang_timer_.async_wait([self = shared_from_this(), when](const boost::system::error_code& cancelled) {
-    if (cancelled || self->is_stopping_ || self->is_finished_) return;
+  hang_timer_.async_wait([self = shared_from_this(), when, excused](const boost::system::error_code& error) {
+    if (error || self->is_stopping_ || self->is_finished_) return;
     const auto now = Clock::now();
-    // When we ourselves stood still, heartbeats wait to be read.
-    if (now - when > kLate) return self->look_at(now + kLate / 2);
+    // We stood still, and the ranks may have too: they get that time again, but not where all is always late.
+    if (const auto late = now - when; late > excused) return self->look_at(now + late, late);
     self->is_watching_ = false;
     std::vector<RankProgress> ranks = self->progress();
     if (!find_hang(ranks, now, *self->options_.heartbeat_timeout)) return self->watch_progress();

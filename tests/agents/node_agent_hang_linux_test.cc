@@ -64,6 +64,19 @@ TEST(NodeAgentHang, NobodyIsBlamedForTheAgentsOwnStandstill) {
   EXPECT_TRUE(run.result->is_success());
 }
 
+// The whole node stood still, in the middle of a step that takes its time after that too.
+TEST(NodeAgentHang, AStandstillOfTheNodeIsNoPartOfAStep) {
+  NodeRun run({{"join", "heartbeat=1", "out=ready\n", "sleep=3500", "heartbeat=2", "exit=0"}},
+              with_limit(std::chrono::milliseconds(1500)));
+  run.agent->start();
+  ASSERT_TRUE(run.wait_until_ready());
+  ASSERT_TRUE(run_until(run.io, [&] { return run.states[0].back() == RankState::kRunning; }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(3000));  // the standstill, of the agent at least
+  ASSERT_TRUE(run.finish());
+  EXPECT_FALSE(run.result->hang);
+  EXPECT_TRUE(run.result->is_success());
+}
+
 // A signal that the rank handles is sent besides.
 TEST(NodeAgentHang, AHandlerOfTheSignalHearsOfTheStop) {
   NodeRun run({{"join", "exit-at-stop=7", "out=ready\n", "wait-for-stop", "hang"}});
