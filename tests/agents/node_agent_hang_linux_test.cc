@@ -52,6 +52,20 @@ TEST(NodeAgentHang, TheStackOfASpinningRankNamesItsThreads) {
   EXPECT_THAT(run.lines, Contains(HasSubstr("test_child(")));
 }
 
+// Its handler, or its processor, is slow.
+TEST(NodeAgentHang, ARankMayTakeItsTimeForItsStacks) {
+  boost::asio::io_context io;
+  auto slow = child_options({"-c", "trap 'sleep 2; echo its stack >&2' QUIT; while :; do sleep 0.01; done"});
+  slow.program = "sh";
+  NodeRun listener(std::vector<std::vector<std::string>>(2));
+  NodeAgent agent(io, {{10, 0, child_options({"join", "heartbeat=1", "hang"})}, {11, 1, slow}}, listener,
+                  with_limit(std::chrono::milliseconds(300)));
+  agent.start();
+  ASSERT_TRUE(run_until(io, [&] { return listener.result.has_value(); }));
+  EXPECT_TRUE(listener.result->hang);
+  EXPECT_THAT(listener.lines, Contains("11 err: its stack"));
+}
+
 // An agent that stood still itself finds heartbeats waiting; it must read them before it blames anybody.
 TEST(NodeAgentHang, NobodyIsBlamedForTheAgentsOwnStandstill) {
   NodeRun run({{"join", "out=ready\n", "beat=4000"}}, with_limit(std::chrono::milliseconds(1500)));
