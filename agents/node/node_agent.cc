@@ -18,7 +18,8 @@ namespace asio = boost::asio;
 
 constexpr std::size_t kMaxErrorLineBytes = 4096;
 constexpr auto kLate = std::chrono::milliseconds(100);
-constexpr auto kStackTime = std::chrono::seconds(1);
+constexpr auto kStackTime = std::chrono::seconds(1);      // after the last line of the stacks
+constexpr auto kMostStackTime = std::chrono::seconds(5);  // after the request for them
 
 // The last lines of a stream.
 class LastLines {
@@ -98,6 +99,7 @@ class NodeAgent::Implementation : public std::enable_shared_from_this<Implementa
     std::size_t index;
     bool was_told_to_leave = false;  // over its link, by a request and not for a failure
     bool leaves_by_itself = false;   // then no signal is sent besides
+    bool owes_stacks = false;        // it was asked to print them, and has printed nothing since
     RankStateMachine life;
     std::unique_ptr<ChildProcess> process;
     std::array<LineSplitter, 2> splitters;  // by OutputStream
@@ -117,8 +119,9 @@ class NodeAgent::Implementation : public std::enable_shared_from_this<Implementa
   void keep_report(Rank& rank);
   std::vector<RankProgress> progress() const;
   void watch_progress();
-  void look_at(Clock::time_point when);
+  void look_at(Clock::time_point when, Clock::duration excused = kLate);
   void job_hangs(const Hang& hang);
+  void await_stacks();
   void begin_teardown(StopSignal signal);
   void ask_to_stop(Rank& rank, StopSignal signal);
   void kill(Rank& rank);
@@ -134,6 +137,7 @@ class NodeAgent::Implementation : public std::enable_shared_from_this<Implementa
   asio::steady_timer deadline_;
   asio::steady_timer hang_timer_;
   bool is_watching_ = false;  // hang_timer_ is set
+  Clock::time_point stacks_end_;
   NodeResult result_;
   Clock::time_point started_at_;
   bool is_started_ = false;
@@ -211,6 +215,9 @@ void NodeAgent::Implementation::spawn_failed(Rank& rank, const Error& error) {
 
 void NodeAgent::Implementation::take_output(Rank& rank, OutputStream stream, std::string_view bytes) {
   rank.splitters[static_cast<std::size_t>(stream)].feed(bytes, line_sink(rank, stream));
+  if (stream == OutputStream::kOut || !result_.hang || is_stopping_) return;
+  rank.owes_stacks = false;
+  await_stacks();
 }
 
 LineSplitter::Sink NodeAgent::Implementation::line_sink(Rank& rank, OutputStream stream) {
@@ -272,14 +279,14 @@ void NodeAgent::Implementation::watch_progress() {
   if (const auto next = next_look(progress(), *options_.heartbeat_timeout)) look_at(*next);
 }
 
-void NodeAgent::Implementation::look_at(Clock::time_point when) {
+void NodeAgent::Implementation::look_at(Clock::time_point when, Clock::duration excused) {
   is_watching_ = true;
   hang_timer_.expires_at(when);
-  hang_timer_.async_wait([self = shared_from_this(), when](const boost::system::error_code& cancelled) {
-    if (cancelled || self->is_stopping_ || self->is_finished_) return;
+  hang_timer_.async_wait([self = shared_from_this(), when, excused](const boost::system::error_code& error) {
+    if (error || self->is_stopping_ || self->is_finished_) return;
     const auto now = Clock::now();
-    // When we ourselves stood still, heartbeats wait to be read.
-    if (now - when > kLate) return self->look_at(now + kLate / 2);
+    // We stood still, and the ranks may have too: they get that time again, but not where all is always late.
+    if (const auto late = now - when; late > excused) return self->look_at(now + late, late);
     self->is_watching_ = false;
     std::vector<RankProgress> ranks = self->progress();
     if (!find_hang(ranks, now, *self->options_.heartbeat_timeout)) return self->watch_progress();
@@ -295,12 +302,20 @@ void NodeAgent::Implementation::job_hangs(const Hang& hang) {
   result_.first_cause = hang.index;
   std::vector<int> without_stacks;
   for (Rank& rank : ranks_) {
-    if (!rank.is_running() || rank.process->request_stacks() || links_->ask_for_stacks(rank.index)) continue;
-    without_stacks.push_back(rank.command.rank);
+    if (!rank.is_running()) continue;
+    rank.owes_stacks = rank.process->request_stacks() || links_->ask_for_stacks(rank.index);
+    if (!rank.owes_stacks) without_stacks.push_back(rank.command.rank);
   }
   listener_.on_hang(ranks_[hang.index].result, hang, without_stacks);
   is_watching_ = true;
-  hang_timer_.expires_after(kStackTime);
+  stacks_end_ = Clock::now() + kMostStackTime;
+  await_stacks();
+}
+
+void NodeAgent::Implementation::await_stacks() {
+  const bool are_due = std::any_of(ranks_.begin(), ranks_.end(),
+                                   [](const Rank& rank) { return rank.is_running() && rank.owes_stacks; });
+  hang_timer_.expires_at(are_due ? stacks_end_ : std::min(stacks_end_, Clock::now() + kStackTime));
   hang_timer_.async_wait([self = shared_from_this()](const boost::system::error_code& cancelled) {
     if (!cancelled && !self->is_finished_) self->begin_teardown(StopSignal::kTerminate);
   });

@@ -16,7 +16,8 @@
 //
 // With a heartbeat_timeout, ranks that have sent heartbeats and make no more steps (hang_watch.h) are a
 // failure too: the one to blame is the first cause, every rank is asked for its stacks, and the teardown
-// follows a second later.
+// follows a second after these have come, at most 5 s after the request. Time in which the agent stood still
+// too, with its machine, does not count.
 //
 // Asked to stop from outside, a rank that asks RankLink::stop_requested() is told over its link alone, unless
 // it also handles the signal: so it has all of `grace` to save and leave.

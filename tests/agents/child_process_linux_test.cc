@@ -22,8 +22,6 @@ namespace {
 using How = ExitStatus::How;
 using ::testing::HasSubstr;
 
-constexpr auto kSoon = std::chrono::seconds(5);
-
 ChildProcess::Options shell_options(const std::string& script) {
   return {.program = "sh", .arguments = {"-c", script}, .environment = Environment::of_process()};
 }
@@ -32,7 +30,7 @@ TEST(ChildProcessLinux, StopSendsTheSignal) {
   ChildRun run(child_options({"out=ready\n", "hang"}));
   ASSERT_TRUE(run.wait_for_output("ready"));
   EXPECT_TRUE(run.process->stop());
-  ASSERT_TRUE(run.finish(kSoon));
+  ASSERT_TRUE(run.finish());
   EXPECT_EQ(run.status->text(), "killed by signal 15 (SIGTERM), after we stopped it");
 }
 
@@ -41,7 +39,7 @@ TEST(ChildProcessLinux, AChildMayAnswerAStopWithItsOwnCode) {
     ChildRun run(child_options({"exit-at-stop=7", "out=ready\n", "hang"}));
     ASSERT_TRUE(run.wait_for_output("ready"));
     run.process->stop(signal);
-    ASSERT_TRUE(run.finish(kSoon));
+    ASSERT_TRUE(run.finish());
     EXPECT_EQ(run.status->text(), "exit code 7, after we stopped it");
   }
 }
@@ -51,7 +49,7 @@ TEST(ChildProcessLinux, AStopReachesTheWholeGroup) {
   const auto grandchild = run.told_pid();
   ASSERT_TRUE(run.wait_for_output("ready"));
   run.process->stop();
-  EXPECT_TRUE(wait_until([&] { return !is_alive(grandchild); }, kSoon));
+  EXPECT_TRUE(wait_until([&] { return !is_alive(grandchild); }));
   EXPECT_TRUE(is_alive(run.process->pid()));
 }
 
@@ -59,7 +57,7 @@ TEST(ChildProcessLinux, AKillFromOutsideIsNotOurs) {
   ChildRun run(child_options({"out=ready\n", "hang"}));
   ASSERT_TRUE(run.wait_for_output("ready"));
   ::kill(static_cast<pid_t>(run.process->pid()), SIGKILL);
-  ASSERT_TRUE(run.finish(kSoon));
+  ASSERT_TRUE(run.finish());
   EXPECT_EQ(run.status->text(), "killed by signal 9 (SIGKILL)");
   EXPECT_EQ(run.status->shell_code(), 137);
 }
@@ -78,7 +76,7 @@ TEST(ChildProcessLinux, AStoppedChildCanBeStoppedAndKilled) {
     ChildRun run(child_options({"out=ready\n", "stop-yourself", "hang"}));
     ASSERT_TRUE(run.wait_for_output("ready"));
     by_kill ? run.process->kill() : static_cast<void>(run.process->stop());
-    EXPECT_TRUE(run.finish(kSoon));
+    EXPECT_TRUE(run.finish());
   }
 }
 
@@ -90,9 +88,9 @@ TEST(ChildProcessLinux, NothingOfItRemainsWhenItsSupervisorIsKilled) {
   ChildRun neighbour(child_options({"out=ready\n", "hang"}));
   ASSERT_TRUE(neighbour.wait_for_output("ready"));
   ChildRun run(options);
-  ASSERT_TRUE(run_until(run.io, [&] { return mark.living_processes() == 4; }));
+  ASSERT_TRUE(wait_until([&] { return mark.living_processes() == 4; }));
   ::kill(static_cast<pid_t>(parent_of(run.process->pid())), SIGKILL);
-  ASSERT_TRUE(run.finish(kSoon));
+  ASSERT_TRUE(run.finish());
   EXPECT_EQ(run.status->how, How::kLost);
   EXPECT_THAT(run.status->text(), HasSubstr("supervisor"));
   EXPECT_EQ(mark.living_processes(), 0);
@@ -103,12 +101,12 @@ TEST(ChildProcessLinux, AGrandchildThatIsEndedDoesNotUndoAPause) {
   options.drain_time = std::chrono::milliseconds(50);
   ChildRun run(std::move(options));
   run.process->pause_output();
+  ASSERT_TRUE(run_until(run.io, [&] { return run.ended_calls == 1; }));
   ASSERT_FALSE(run_until(
       run.io, [&] { return run.gone_calls > 0; }, std::chrono::milliseconds(300)));
-  EXPECT_EQ(run.ended_calls, 1);
   EXPECT_EQ(run.out, "");
   run.process->resume_output();
-  ASSERT_TRUE(run.finish(kSoon));
+  ASSERT_TRUE(run.finish());
   EXPECT_THAT(run.out, HasSubstr("last words"));
 }
 
@@ -117,7 +115,7 @@ TEST(ChildProcessLinux, AStoppedSupervisorDoesNotHoldAKill) {
   ASSERT_TRUE(run.wait_for_output("ready"));
   ::kill(static_cast<pid_t>(parent_of(run.process->pid())), SIGSTOP);
   run.process->kill();
-  EXPECT_TRUE(run.finish(kSoon));
+  EXPECT_TRUE(run.finish());
 }
 
 // A supervisor that leaves a command of ours unread resets the link, in front of its last report.
@@ -215,7 +213,7 @@ TEST(ChildProcessLinux, AStrangerWhoHoldsThePipeDoesNotHoldTheEnd) {
   const int stranger = ::open(pipe.c_str(), O_WRONLY | O_CLOEXEC);
   ASSERT_GE(stranger, 0);
   run.process->kill();
-  EXPECT_TRUE(run.finish(kSoon));
+  EXPECT_TRUE(run.finish());
   ::close(stranger);
 }
 

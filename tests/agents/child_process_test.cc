@@ -16,8 +16,6 @@ namespace {
 using How = ExitStatus::How;
 using ::testing::HasSubstr;
 
-constexpr auto kSoon = std::chrono::seconds(5);
-
 TEST(ChildProcess, ReportsTheExitCodeOnce) {
   ChildRun run(child_options({"exit=3"}));
   EXPECT_GT(run.process->pid(), 0);
@@ -168,7 +166,7 @@ TEST(ChildProcess, AKillEndsItThoughItIsPaused) {
   ASSERT_TRUE(run.wait_for_output("ready"));
   run.process->pause_output();
   run.process->kill();
-  EXPECT_TRUE(run.finish(kSoon));
+  EXPECT_TRUE(run.finish());
 }
 
 TEST(ChildProcess, KillIsIdempotentAndCounts) {
@@ -176,7 +174,7 @@ TEST(ChildProcess, KillIsIdempotentAndCounts) {
   ASSERT_TRUE(run.wait_for_output("ready"));
   run.process->kill();
   run.process->kill();
-  ASSERT_TRUE(run.finish(kSoon));
+  ASSERT_TRUE(run.finish());
   EXPECT_TRUE(run.status->stopped_by_us);
   EXPECT_FALSE(run.status->is_success());
   run.process->kill();
@@ -191,7 +189,7 @@ TEST(ChildProcess, AGrandchildDoesNotOutliveIt) {
     ChildRun run(child_options({kind, "exit=0"}));
     const auto grandchild = run.told_pid();
     ASSERT_GT(grandchild, 0) << kind;
-    ASSERT_TRUE(run.finish(kSoon)) << kind;  // though it holds the pipes
+    ASSERT_TRUE(run.finish()) << kind;  // though it holds the pipes
     EXPECT_FALSE(is_alive(grandchild)) << kind;
     EXPECT_TRUE(run.status->is_success()) << kind;
     EXPECT_FALSE(run.status->stopped_by_us) << kind;
@@ -204,7 +202,7 @@ TEST(ChildProcess, AKillEndsGrandchildren) {
     const auto grandchild = run.told_pid();
     ASSERT_TRUE(is_alive(grandchild)) << kind;
     run.process->kill();
-    ASSERT_TRUE(run.finish(kSoon)) << kind;
+    ASSERT_TRUE(run.finish()) << kind;
     EXPECT_FALSE(is_alive(grandchild)) << kind;
   }
 }

@@ -4,7 +4,8 @@
 //   out=TEXT  err=TEXT  binary  flood=MIB  lines=COUNT  variable=NAME  directory  input  arguments (the ones
 //   after it) grandchild  detached-grandchild  orphan-grandchild
 //   wait-for=FILE  sleep=MILLISECONDS  spin  join (its agent's link)  heartbeat=STEPS  rest beat=MILLISECONDS
-//   (heartbeats all the time)  report=TEXT (an exception) report-peer-lost=TEXT wait-for-stop
+//   (heartbeats all the time)  report=TEXT (an exception) report-peer-lost=TEXT
+//   ask (whether it is to stop)  wait-for-stop
 #include "tests/agents/child_program.h"
 
 #include <chrono>
@@ -86,6 +87,8 @@ bool use_link(RankLink& link, std::string_view action, const std::string& value)
     link.report_failure(RankFailure::kException, value);
   } else if (action == "report-peer-lost") {
     link.report_failure(RankFailure::kPeerLost, value);
+  } else if (action == "ask") {
+    link.stop_requested();
   } else if (action == "wait-for-stop") {
     while (!link.stop_requested()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   } else {

@@ -17,13 +17,16 @@ namespace deepscale::testing {
 // The test child with these actions (tests/agents/child_program.cc), in our own environment.
 ChildProcess::Options child_options(std::vector<std::string> actions);
 
+// The limit for what must come: only a hang takes longer, on whatever machine. Less than ctest gives a test.
+inline constexpr Clock::duration kSoon = std::chrono::seconds(50);
+
 // Runs the loop until the condition holds; false when that takes longer than the deadline, or nothing is left
 // to do.
 bool run_until(boost::asio::io_context& io, const std::function<bool()>& condition,
-               Clock::duration wait = std::chrono::seconds(20));
+               Clock::duration wait = kSoon);
 
 // Does not run a loop: for what happens outside of it. Polls every millisecond.
-bool wait_until(const std::function<bool()>& condition, Clock::duration wait = std::chrono::seconds(20));
+bool wait_until(const std::function<bool()>& condition, Clock::duration wait = kSoon);
 
 // Which seeds a chaos test runs: that of DEEPSCALE_CHAOS_SEED, else 1 to DEEPSCALE_CHAOS_RUNS.
 std::vector<std::uint32_t> chaos_seeds(std::int64_t default_runs);
@@ -33,7 +36,7 @@ class ChildRun {
   explicit ChildRun(ChildProcess::Options options);
 
   // To its end, that is to on_gone; false when it does not come in time.
-  bool finish(Clock::duration wait = std::chrono::seconds(20));
+  bool finish(Clock::duration wait = kSoon);
   bool wait_for_output(const std::string& text);
   // The N of "pid N" in its output; -1 when none comes.
   std::int64_t told_pid();

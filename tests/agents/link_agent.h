@@ -43,7 +43,7 @@ class LinkAgent {
     return on_thread([this, index] { return server_->status(index); });
   }
   bool wait_for(std::size_t index, const std::function<bool(const LinkStatus&)>& condition) {
-    const auto deadline = Deadline::after(std::chrono::seconds(20));
+    const auto deadline = Deadline::after(std::chrono::seconds(50));
     while (!condition(status(index))) {
       if (deadline.has_passed()) return false;
       std::this_thread::sleep_for(std::chrono::milliseconds(1));

@@ -125,7 +125,7 @@ TEST(RankLink, HearsThatItIsToStopAlsoWhenItComesLater) {
   EXPECT_FALSE(link.stop_requested());
   EXPECT_TRUE(agent.wait_for(0, [](const LinkStatus& status) { return status.watches_stop; }));
   EXPECT_TRUE(agent.on_thread([&] { return agent.server().request_stop(0, LinkStop::kRequested); }));
-  const auto deadline = Deadline::after(20s);
+  const auto deadline = Deadline::after(50s);
   while (!link.stop_requested() && !deadline.has_passed()) std::this_thread::sleep_for(1ms);
   EXPECT_TRUE(link.stop_requested());
   RankLink late = RankLink::from_environment(agent.environment(0));

@@ -25,7 +25,7 @@ class MarkedProcess {
   pid_t pid() const { return pid_; }
   void send(int signal) const;  // nothing once it was reaped
   // Its wait status; nothing when it does not end in time.
-  std::optional<int> wait(Clock::duration limit);
+  std::optional<int> wait(Clock::duration limit = kSoon);
 
  private:
   pid_t pid_ = -1;

@@ -18,8 +18,6 @@
 namespace deepscale::testing {
 namespace {
 
-constexpr auto kSoon = std::chrono::seconds(10);
-
 // Three ranks with every kind of grandchild, 12 processes when all are there, and 3 supervisors and the
 // agent.
 const std::vector<std::string> kFamily = {"ignore-stop", "grandchild", "detached-grandchild",
@@ -48,8 +46,8 @@ TEST_F(NodeAgentChaos, NothingRemainsWhenTheAgentIsKilledAtARandomMoment) {
     ::usleep(random() % 40'000);
     if (random() % 4 == 0) agent.send(SIGSTOP);
     agent.send(SIGKILL);
-    ASSERT_TRUE(agent.wait(kSoon));
-    ASSERT_TRUE(wait_until([&] { return mark.living_processes() == 0; }, kSoon))
+    ASSERT_TRUE(agent.wait());
+    ASSERT_TRUE(wait_until([&] { return mark.living_processes() == 0; }))
         << "seed " << seed << ": " << mark.living_processes() << " left";
   }
 }
@@ -57,11 +55,11 @@ TEST_F(NodeAgentChaos, NothingRemainsWhenTheAgentIsKilledAtARandomMoment) {
 TEST_F(NodeAgentChaos, NothingRemainsWhenASupervisorIsStoppedAndTheAgentKilled) {
   const JobMark mark;
   MarkedProcess agent(agent_command(), mark, nowhere_);
-  ASSERT_TRUE(wait_until([&] { return mark.living_processes() == kWholeJob; }, kSoon));
+  ASSERT_TRUE(wait_until([&] { return mark.living_processes() == kWholeJob; }));
   for (const pid_t supervisor : children_of(agent.pid())) ::kill(supervisor, SIGSTOP);
   agent.send(SIGKILL);
-  ASSERT_TRUE(agent.wait(kSoon));
-  EXPECT_TRUE(wait_until([&] { return mark.living_processes() == 0; }, kSoon));
+  ASSERT_TRUE(agent.wait());
+  EXPECT_TRUE(wait_until([&] { return mark.living_processes() == 0; }));
 }
 
 TEST_F(NodeAgentChaos, NothingRemainsWhenASupervisorIsKilledAtARandomMoment) {
@@ -74,10 +72,10 @@ TEST_F(NodeAgentChaos, NothingRemainsWhenASupervisorIsKilledAtARandomMoment) {
     const pid_t victim = supervisors.empty() ? agent.pid() : supervisors[random() % supervisors.size()];
     ::kill(victim, SIGKILL);
     // The ranks ignore SIGTERM, so the agent needs its grace for the others.
-    const auto status = agent.wait(2 * kSoon);
+    const auto status = agent.wait();
     ASSERT_TRUE(status) << "seed " << seed;
     EXPECT_NE(*status, 0) << "seed " << seed;
-    ASSERT_TRUE(wait_until([&] { return mark.living_processes() == 0; }, kSoon)) << "seed " << seed;
+    ASSERT_TRUE(wait_until([&] { return mark.living_processes() == 0; })) << "seed " << seed;
   }
 }
 
@@ -97,7 +95,7 @@ TEST_F(NodeAgentChaos, TheRankThatWasKilledIsTheFirstCause) {
       if (random() % 2 == 0) ::kill(pid, SIGSTOP);
       ::kill(pid, SIGKILL);
     });
-    ASSERT_TRUE(run.finish(kSoon)) << "seed " << seed;
+    ASSERT_TRUE(run.finish()) << "seed " << seed;
     ASSERT_EQ(run.result->first_cause, victim) << "seed " << seed;
     EXPECT_EQ(run.status(victim).text(), "killed by signal 9 (SIGKILL)") << "seed " << seed;
     for (std::size_t other = 0; other < 3; ++other) {

@@ -15,7 +15,6 @@
 namespace deepscale::testing {
 namespace {
 
-constexpr auto kSoon = std::chrono::seconds(60);
 constexpr unsigned kBlowCode = 77;  // no rank exits with it by itself
 
 // Two ranks with both kinds of grandchild, 6 processes when all are there, and the agent.
@@ -30,10 +29,9 @@ std::vector<std::string> agent_arguments() {
 
 TEST(NodeAgentChaosOnWindows, NothingRemainsWhenTheAgentOfAWholeJobIsTerminated) {
   ScopedProcess agent(DEEPSCALE_TEST_AGENT, agent_arguments());
-  ASSERT_TRUE(wait_until([&] { return agent.living_processes() == kWholeJob; }, kSoon))
-      << agent.living_processes();
+  ASSERT_TRUE(wait_until([&] { return agent.living_processes() == kWholeJob; })) << agent.living_processes();
   agent.terminate();
-  EXPECT_TRUE(wait_until([&] { return agent.living_processes() == 0; }, kSoon))
+  EXPECT_TRUE(wait_until([&] { return agent.living_processes() == 0; }))
       << agent.living_processes() << " processes are left";
 }
 
@@ -44,8 +42,8 @@ TEST(NodeAgentChaosOnWindows, NothingRemainsWhenTheAgentIsTerminatedAtARandomMom
     // From its first instruction to long after the last grandchild was started.
     std::this_thread::sleep_for(std::chrono::milliseconds(random() % 700));
     agent.terminate();
-    ASSERT_TRUE(agent.wait(kSoon)) << "seed " << seed;
-    ASSERT_TRUE(wait_until([&] { return agent.living_processes() == 0; }, kSoon))
+    ASSERT_TRUE(agent.wait()) << "seed " << seed;
+    ASSERT_TRUE(wait_until([&] { return agent.living_processes() == 0; }))
         << "seed " << seed << ": " << agent.living_processes() << " processes are left";
   }
 }
@@ -64,7 +62,7 @@ TEST(NodeAgentChaosOnWindows, TheRankThatWasTerminatedIsTheFirstCause) {
       ASSERT_GT(run.pids.at(victim), 0);
       terminate_process(run.pids.at(victim), kBlowCode);
     });
-    ASSERT_TRUE(run.finish(kSoon)) << "seed " << seed;
+    ASSERT_TRUE(run.finish()) << "seed " << seed;
     ASSERT_EQ(run.result->first_cause, victim) << "seed " << seed;
     EXPECT_EQ(run.status(victim).text(), "exit code 77") << "seed " << seed;
     for (std::size_t other = 0; other < 3; ++other) {

@@ -17,8 +17,6 @@ using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-constexpr auto kSoon = std::chrono::seconds(20);
-
 NodeAgentOptions with_grace(Clock::duration grace) {
   NodeAgentOptions options;
   options.grace = grace;
@@ -45,10 +43,14 @@ TEST(NodeAgentLink, ARankThatUsesItsLinkIsJoinedAndRuns) {
 }
 
 TEST(NodeAgentLink, AHeartbeatTakesAReportBack) {
-  NodeRun run(
-      {{"join", "report=it went on after that", "heartbeat=1", "rest", "report-peer-lost=last", "exit=1"},
-       {"join", "report=it went on after that", "heartbeat=1", "exit=0"}});
+  const TemporaryFolder folder;
+  const std::string wait = "wait-for=" + (folder.path() / "go").string();
+  NodeRun run({{"join", "report=it went on after that", "heartbeat=1", "rest", wait, "report-peer-lost=last",
+                "exit=1"},
+               {"join", "report=it went on after that", "heartbeat=1", "exit=0"}});
   run.agent->start();
+  ASSERT_TRUE(run_until(run.io, [&] { return run.states[1].back() == RankState::kExited; }));
+  folder.write("go", "");
   ASSERT_TRUE(run.finish());
   EXPECT_EQ(run.result->ranks[0].reported->message, "last");
   EXPECT_EQ(run.result->first_cause, 0U);
@@ -65,7 +67,7 @@ TEST(NodeAgentLink, WhoLostItsPeersIsNoCauseWhereAnotherFailed) {
   run.agent->start();
   ASSERT_TRUE(run.wait_until_ready());
   folder.write("go", "");
-  ASSERT_TRUE(run.finish(kSoon));
+  ASSERT_TRUE(run.finish());
   EXPECT_EQ(run.result->first_cause, 1U);
   EXPECT_EQ(run.result->ranks[1].reported->message, "division by zero");
 }
@@ -83,13 +85,12 @@ TEST(NodeAgentLink, ARankIsToldToStopOverItsLink) {
 
 // No signal: it has no handler, and would end before it has saved.
 TEST(NodeAgentLink, WhoAsksForStopRequestsIsToldByTheLinkAlone) {
-  NodeRun run({{"join", "out=ready\n", "wait-for-stop", "out=saved\n", "exit=0"}},
+  // The report is acknowledged, so the agent knows that it asks when it is ready.
+  NodeRun run({{"join", "ask", "report=none", "heartbeat=1", "out=ready\n", "wait-for-stop", "out=saved\n",
+                "exit=0"}},
               with_grace(std::chrono::minutes(1)));
   run.agent->start();
   ASSERT_TRUE(run.wait_until_ready());
-  // It says so with its first question, just after "ready".
-  ASSERT_FALSE(run_until(
-      run.io, [] { return false; }, std::chrono::milliseconds(200)));
   run.agent->request_stop(StopSignal::kTerminate);
   ASSERT_TRUE(run.finish());
   EXPECT_TRUE(run.result->is_success()) << run.status(0).text();
@@ -127,7 +128,7 @@ class HangingRanks {
     run->agent->start();
     if (!run->wait_until_ready()) return false;
     folder_.write("go", "");
-    return run->finish(kSoon);
+    return run->finish();
   }
 
   std::optional<NodeRun> run;
@@ -183,7 +184,7 @@ TEST(NodeAgentHang, WhoRestsOrSendsNoHeartbeatIsNotWatched) {
   EXPECT_FALSE(run_until(
       run.io, [&] { return run.hangs > 0; }, std::chrono::milliseconds(1200)));
   folder.write("go", "");
-  ASSERT_TRUE(run.finish(kSoon));
+  ASSERT_TRUE(run.finish());
   EXPECT_TRUE(run.result->is_success());
 }
 

@@ -39,6 +39,7 @@ void NodeRun::on_output(const OutputLine& line) {
 void NodeRun::on_event(const RankEvent& event) {
   const auto index = static_cast<std::size_t>(event.local_rank);
   states.at(index).push_back(event.state);
+  story.push_back(event.state);
   pids.at(index) = event.pid;
 }
 

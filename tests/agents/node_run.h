@@ -17,7 +17,7 @@ class NodeRun final : public NodeListener {
   // One rank for each list of actions; their global ranks begin at 10, to tell them from the local ones.
   explicit NodeRun(std::vector<std::vector<std::string>> actions, NodeAgentOptions options = {});
 
-  bool finish(Clock::duration wait = std::chrono::seconds(20));
+  bool finish(Clock::duration wait = kSoon);
   // Until each rank has printed a line "ready".
   bool wait_until_ready();
   const ExitStatus& status(std::size_t index) const { return result->ranks.at(index).status; }
@@ -30,6 +30,7 @@ class NodeRun final : public NodeListener {
   boost::asio::io_context io;
   std::vector<std::string> lines;              // "RANK out|err: text", pieces joined
   std::vector<std::vector<RankState>> states;  // by local rank
+  std::vector<RankState> story;                // of all ranks, in the order of the events
   std::vector<std::int64_t> pids;              // by local rank
   std::optional<NodeResult> result;
   int finished_calls = 0;

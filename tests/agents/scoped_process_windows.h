@@ -24,7 +24,7 @@ class ScopedProcess {
   // As Task Manager ends a process: it is not asked and cannot clean up.
   void terminate();
   // Its exit code; nothing when it does not end in time.
-  std::optional<unsigned> wait(Clock::duration limit);
+  std::optional<unsigned> wait(Clock::duration limit = kSoon);
   // Of the whole scope, itself included.
   int living_processes() const;
   // What is there of its standard output; does not block.

@@ -20,7 +20,7 @@ int free_port() {
 
 std::string refusal(const WorldLayout& layout) {
   try {
-    join_job_store(layout, Logger(), Deadline::after(5s));
+    join_job_store(layout, Logger(), Deadline::after(30s));
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
     return error.what();
@@ -68,20 +68,28 @@ TEST(JobStore, RankZeroLeavesLast) {
                 });
 }
 
-TEST(JobStore, RankZeroTellsHowManyJoined) {
+// What rank 0 says after the limit in a job of three of which rank 2 does not come.
+std::string complaint_of_rank_zero(Clock::duration limit) {
   WorldLayout layout{.rank = 1, .world_size = 3, .master_addr = "127.0.0.1", .master_port = free_port()};
-  auto rank_one = std::async(std::launch::async, [layout] {
-    EXPECT_THROW(join_job_store(layout, Logger(), Deadline::after(60s)), Error);
+  auto rank_one = std::async(std::launch::async, [=] {
+    EXPECT_THROW(join_job_store(layout, Logger(), Deadline::after(limit)), Error);
   });
   layout.rank = 0;
   try {
-    join_job_store(layout, Logger(), Deadline::after(2s));
-    FAIL() << "rank 2 is missing";
+    join_job_store(layout, Logger(), Deadline::after(limit));
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kTimeout);
-    EXPECT_THAT(error.what(), HasSubstr("2 of 3"));
     EXPECT_THAT(error.what(), HasSubstr(std::to_string(layout.master_port)));
+    return error.what();
   }
+  return "rank 2 is missing, and nobody says so";
+}
+
+TEST(JobStore, RankZeroTellsHowManyJoined) {
+  std::string complaint = complaint_of_rank_zero(1s);
+  // On a slow machine rank 1 needs more time.
+  if (complaint.find("1 of 3") != std::string::npos) complaint = complaint_of_rank_zero(20s);
+  EXPECT_THAT(complaint, HasSubstr("2 of 3"));
 }
 
 TEST(JobStore, TwoJobsInOneStoreAreTold) {
@@ -113,7 +121,7 @@ TEST(JobStore, APortInUseIsTold) {
   HostedStoreServer elsewhere({});
   const WorldLayout layout{.world_size = 2, .master_addr = "127.0.0.1", .master_port = elsewhere.port()};
   try {
-    join_job_store(layout, Logger(), Deadline::after(5s));
+    join_job_store(layout, Logger(), Deadline::after(30s));
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kSystem);

@@ -18,11 +18,11 @@ class WindowsJob : public JobStory {
 
   ScopedProcess& launcher() { return launcher_; }
   // Sets the launcher's stop event; false when it has none within the limit.
-  bool ask_to_stop(Clock::duration limit);
+  bool ask_to_stop(Clock::duration limit = kSoon);
   // Takes events until the condition holds; false when that takes too long.
-  bool wait_for(const std::function<bool()>& condition, Clock::duration limit);
+  bool wait_for(const std::function<bool()>& condition, Clock::duration limit = kSoon);
   // To the launcher's end: its exit code. Nothing when it does not end in time.
-  std::optional<unsigned> finish(Clock::duration limit);
+  std::optional<unsigned> finish(Clock::duration limit = kSoon);
   bool has_told(const std::string& text) const { return transcript().find(text) != std::string::npos; }
 
  private:

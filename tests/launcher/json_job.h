@@ -25,9 +25,9 @@ class JsonJob : public JobStory {
   // Takes the events that are there; does not block.
   void read_events();
   // Takes events until the condition holds; false when that takes too long.
-  bool wait_for(const std::function<bool()>& condition, Clock::duration limit);
+  bool wait_for(const std::function<bool()>& condition, Clock::duration limit = kSoon);
   // To the launcher's end: its wait status. Nothing when it does not end in time.
-  std::optional<int> finish(Clock::duration limit);
+  std::optional<int> finish(Clock::duration limit = kSoon);
 
   // Which rank a supervisor holds, when that was started.
   std::optional<int> rank_below(pid_t supervisor) const;

@@ -51,7 +51,7 @@ class LimitedCgroup {
   }
   ~LimitedCgroup() {
     if (folder_.empty()) return;
-    EXPECT_TRUE(wait_until([&] { return ::rmdir(folder_.c_str()) == 0; }, 5s));
+    EXPECT_TRUE(wait_until([&] { return ::rmdir(folder_.c_str()) == 0; }));
   }
   LimitedCgroup(const LimitedCgroup&) = delete;
   LimitedCgroup& operator=(const LimitedCgroup&) = delete;
@@ -84,12 +84,12 @@ TEST(LaunchCgroup, NothingSurvivesALauncherAndASupervisorThatAreKilledTogether) 
   for (int run = 0; run < 20; ++run) {  // the supervisors race with the kernel's exit of the launcher
     JsonJob job({"--num_gpus", "3", DEEPSCALE_TEST_CHILD, "detached-grandchild", "orphan-grandchild",
                  "ignore-stop", "out=ready\n", "hang"});
-    ASSERT_TRUE(job.wait_for([&] { return job.ranks_ready() == 3; }, 20s)) << job.transcript();
+    ASSERT_TRUE(job.wait_for([&] { return job.ranks_ready() == 3; })) << job.transcript();
     job.launcher().send(SIGSTOP);  // or it would find the orphans
     ::kill(children_of(job.launcher().pid()).front(), SIGKILL);
     job.launcher().send(SIGKILL);
-    ASSERT_TRUE(job.finish(20s));
-    ASSERT_TRUE(wait_until([&] { return job.living_processes() == 0; }, 20s))
+    ASSERT_TRUE(job.finish());
+    ASSERT_TRUE(wait_until([&] { return job.living_processes() == 0; }))
         << job.living_processes() << " processes are left";
   }
 }

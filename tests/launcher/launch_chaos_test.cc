@@ -15,8 +15,6 @@
 namespace deepscale::testing {
 namespace {
 
-constexpr auto kSoon = std::chrono::seconds(20);
-
 enum class Moment { kStarting, kRunning, kStopping, kFailing, kRestarting, kPrinting };
 enum class Victim { kRank, kSupervisor, kLauncher };
 enum class Kind { kKill, kStop, kSlow };
@@ -140,20 +138,20 @@ void ChaosRun::run() {
   }
   if (may_go_on) ask_to_stop();
   job_.launcher().send(SIGCONT);  // a launcher that was stopped can do nothing before
-  const auto status = job_.finish(kSoon);
+  const auto status = job_.finish();
   ASSERT_TRUE(status) << "the launcher hangs";
   if (!was_launcher_killed_) check_end(*status);
-  EXPECT_TRUE(wait_until([&] { return job_.living_processes() == 0; }, kSoon))
+  EXPECT_TRUE(wait_until([&] { return job_.living_processes() == 0; }))
       << job_.living_processes() << " processes are left";
 }
 
 void ChaosRun::reach_the_moment() {
   if (scenario_.moment == Moment::kStarting) {
     const int count = dice_.roll(scenario_.ranks + 1);
-    ASSERT_TRUE(job_.wait_for([&] { return job_.ranks_started() >= count; }, kSoon));
+    ASSERT_TRUE(job_.wait_for([&] { return job_.ranks_started() >= count; }));
     return dice_.pause(3);
   }
-  ASSERT_TRUE(job_.wait_for([&] { return job_.ranks_ready() == scenario_.ranks; }, kSoon));
+  ASSERT_TRUE(job_.wait_for([&] { return job_.ranks_ready() == scenario_.ranks; }));
   if (scenario_.moment == Moment::kRunning) return;
   if (scenario_.moment == Moment::kPrinting) return dice_.pause(50);  // nobody reads meanwhile
   if (scenario_.moment == Moment::kStopping) {
@@ -163,8 +161,7 @@ void ChaosRun::reach_the_moment() {
     causes_ = {{first, "signalled"}};
     ::kill(job_.pid_of(first).value(), SIGKILL);
     // With a restart, the next generation may have been told of by then.
-    ASSERT_TRUE(
-        job_.wait_for([&] { return job_.has_exited(first) || !job_.last("failure").is_null(); }, kSoon));
+    ASSERT_TRUE(job_.wait_for([&] { return job_.has_exited(first) || !job_.last("failure").is_null(); }));
   }
   dice_.pause(scenario_.moment == Moment::kRestarting ? 150 : 50);
 }
@@ -222,7 +219,7 @@ bool ChaosRun::goes_on(const Target& target, Kind kind) {
   // The blow hit a generation that was failing anyway, or one that had not been told of yet.
   const auto is_finished = [&] { return !job_.last("job_finished").is_null(); };
   const auto is_running = [&] { return job_.generation() == 1 && job_.ranks_ready() == scenario_.ranks; };
-  EXPECT_TRUE(job_.wait_for([&] { return is_finished() || is_running(); }, kSoon));
+  EXPECT_TRUE(job_.wait_for([&] { return is_finished() || is_running(); }));
   return !is_finished();
 }
 
@@ -281,11 +278,11 @@ TEST(LaunchChaos, ARankThatIsMissedByTheOthersIsTheFirstCause) {
     Dice dice(seed);
     const int ranks = 2 + dice.roll(7);
     JsonJob job({"--num_gpus", std::to_string(ranks), DEEPSCALE_TEST_MEETING_PROGRAM});
-    ASSERT_TRUE(job.wait_for([&] { return job.ranks_ready() == ranks; }, kSoon)) << job.transcript();
+    ASSERT_TRUE(job.wait_for([&] { return job.ranks_ready() == ranks; })) << job.transcript();
     dice.pause(5);
     const int victim = dice.roll(ranks);
     ::kill(job.pid_of(victim).value(), SIGKILL);
-    ASSERT_TRUE(job.finish(kSoon)) << "seed " << seed << "\n" << job.transcript();
+    ASSERT_TRUE(job.finish()) << "seed " << seed << "\n" << job.transcript();
     EXPECT_EQ(job.transcript().find("\"lost\""), std::string::npos) << "seed " << seed;
     EXPECT_EQ(job.last("failure")["rank"], victim) << "seed " << seed << "\n" << job.transcript();
   }

@@ -14,7 +14,6 @@
 namespace deepscale::testing {
 namespace {
 
-constexpr auto kSoon = std::chrono::seconds(60);
 constexpr unsigned kBlowCode = 77;  // no rank exits with it by itself
 
 enum class Moment { kStarting, kRunning, kStopping, kFailing, kRestarting };
@@ -77,35 +76,35 @@ void ChaosRun::run() {
   ASSERT_NO_FATAL_FAILURE(reach_the_moment());
   const bool was_launcher = strike();
   if (!was_launcher) end_what_goes_on();
-  const auto exit_code = job_.finish(kSoon);
+  const auto exit_code = job_.finish();
   ASSERT_TRUE(exit_code) << "the launcher hangs";
   if (!was_launcher) check_end(*exit_code);
-  EXPECT_TRUE(wait_until([&] { return job_.launcher().living_processes() == 0; }, kSoon))
+  EXPECT_TRUE(wait_until([&] { return job_.launcher().living_processes() == 0; }))
       << job_.launcher().living_processes() << " processes are left";
 }
 
 void ChaosRun::reach_the_moment() {
   if (scenario_.moment == Moment::kStarting) {
     const int count = dice_.roll(scenario_.ranks + 1);
-    ASSERT_TRUE(job_.wait_for([&] { return job_.ranks_started() >= count; }, kSoon));
+    ASSERT_TRUE(job_.wait_for([&] { return job_.ranks_started() >= count; }));
     return dice_.pause(30);
   }
-  ASSERT_TRUE(job_.wait_for([&] { return job_.ranks_ready() == scenario_.ranks; }, kSoon));
+  ASSERT_TRUE(job_.wait_for([&] { return job_.ranks_ready() == scenario_.ranks; }));
   if (scenario_.moment == Moment::kStopping) {
-    was_asked_to_stop_ = job_.ask_to_stop(kSoon);
+    was_asked_to_stop_ = job_.ask_to_stop();
     ASSERT_TRUE(was_asked_to_stop_);
   }
   if (scenario_.moment == Moment::kFailing || scenario_.moment == Moment::kRestarting) {
     victims_.push_back(dice_.roll(scenario_.ranks));
     terminate_process(job_.pid_of(victims_[0]).value(), kBlowCode);
-    ASSERT_TRUE(job_.wait_for([&] { return job_.has_exited(victims_[0]) || !job_.last("failure").is_null(); },
-                              kSoon));
+    ASSERT_TRUE(
+        job_.wait_for([&] { return job_.has_exited(victims_[0]) || !job_.last("failure").is_null(); }));
   }
   if (scenario_.moment != Moment::kRunning) dice_.pause(150);
 }
 
 bool ChaosRun::strike() {
-  job_.wait_for([] { return true; }, kSoon);  // what it has told meanwhile
+  job_.wait_for([] { return true; });  // what it has told meanwhile
   const int rank = dice_.roll(scenario_.ranks);
   const auto pid = job_.pid_of(rank);
   if (scenario_.hits_launcher || !pid) {
@@ -122,8 +121,8 @@ void ChaosRun::end_what_goes_on() {
   if (scenario_.moment != Moment::kRestarting) return;
   const auto is_finished = [&] { return !job_.last("job_finished").is_null(); };
   const auto is_running = [&] { return job_.generation() == 1 && job_.ranks_ready() == scenario_.ranks; };
-  EXPECT_TRUE(job_.wait_for([&] { return is_finished() || is_running(); }, kSoon));
-  if (!is_finished()) was_asked_to_stop_ = job_.ask_to_stop(kSoon);
+  EXPECT_TRUE(job_.wait_for([&] { return is_finished() || is_running(); }));
+  if (!is_finished()) was_asked_to_stop_ = job_.ask_to_stop();
 }
 
 void ChaosRun::check_end(unsigned exit_code) {
@@ -158,28 +157,28 @@ TEST(LaunchChaosOnWindows, NothingRemainsNothingHangsAndTheFirstCauseIsRight) {
 TEST(LaunchOnWindows, TheStopEventEndsAJob) {
   WindowsJob job(
       {"--grace", "100ms", "--num_gpus", "2", DEEPSCALE_TEST_CHILD, "grandchild", "out=ready\n", "hang"});
-  ASSERT_TRUE(job.wait_for([&] { return job.ranks_ready() == 2; }, kSoon)) << job.transcript();
-  ASSERT_TRUE(job.ask_to_stop(kSoon));
-  EXPECT_EQ(job.finish(kSoon), 128 + 15U) << job.transcript();
-  EXPECT_TRUE(wait_until([&] { return job.launcher().living_processes() == 0; }, kSoon));
+  ASSERT_TRUE(job.wait_for([&] { return job.ranks_ready() == 2; })) << job.transcript();
+  ASSERT_TRUE(job.ask_to_stop());
+  EXPECT_EQ(job.finish(), 128 + 15U) << job.transcript();
+  EXPECT_TRUE(wait_until([&] { return job.launcher().living_processes() == 0; }));
 }
 
 TEST(LaunchOnWindows, ARankThatAsksItsLinkSavesAndLeavesAtTheStopEvent) {
   WindowsJob job({"--grace", "60s", "--num_gpus", "1", DEEPSCALE_TEST_LINK_PROGRAM, "steps=100000"});
-  ASSERT_TRUE(job.wait_for([&] { return job.has_told("trains"); }, kSoon)) << job.transcript();
-  ASSERT_TRUE(job.ask_to_stop(kSoon));
-  EXPECT_EQ(job.finish(kSoon), 75U) << job.transcript();
+  ASSERT_TRUE(job.wait_for([&] { return job.has_told("trains"); })) << job.transcript();
+  ASSERT_TRUE(job.ask_to_stop());
+  EXPECT_EQ(job.finish(), 75U) << job.transcript();
   EXPECT_EQ(job.last("job_finished")["outcome"], "preempted");
   EXPECT_TRUE(job.has_told("saved after")) << job.transcript();
 }
 
 TEST(LaunchOnWindows, TheSecondStopEventKillsAtOnce) {
   WindowsJob job({"--grace", "10m", "--num_gpus", "1", DEEPSCALE_TEST_LINK_PROGRAM, "hang@20"});
-  ASSERT_TRUE(job.wait_for([&] { return job.has_told("hangs"); }, kSoon)) << job.transcript();
-  ASSERT_TRUE(job.ask_to_stop(kSoon));
-  ASSERT_TRUE(job.wait_for([&] { return job.has_told("once more kills"); }, kSoon)) << job.transcript();
-  ASSERT_TRUE(job.ask_to_stop(kSoon));
-  EXPECT_EQ(job.finish(kSoon), 128 + 15U) << job.transcript();
+  ASSERT_TRUE(job.wait_for([&] { return job.has_told("hangs"); })) << job.transcript();
+  ASSERT_TRUE(job.ask_to_stop());
+  ASSERT_TRUE(job.wait_for([&] { return job.has_told("once more kills"); })) << job.transcript();
+  ASSERT_TRUE(job.ask_to_stop());
+  EXPECT_EQ(job.finish(), 128 + 15U) << job.transcript();
 }
 
 }  // namespace

@@ -64,7 +64,7 @@ TEST(LaunchPreempted, ASecondSignalMeansNow) {
   send(*run, SIGTERM);
   ASSERT_TRUE(run_until(run->io, [&] { return run->error.find("SIGTERM: stopping") != std::string::npos; }));
   send(*run, SIGTERM);
-  ASSERT_TRUE(run->finish(10s));
+  ASSERT_TRUE(run->finish());
   EXPECT_EQ(run->status->shell_code(), 143);
 }
 
@@ -126,8 +126,8 @@ TEST(LaunchLink, NothingSurvivesAKilledLauncher) {
                          mark);
   ASSERT_TRUE(wait_until([&] { return mark.living_processes() >= 7; }));  // with a supervisor for each rank
   launcher.send(SIGKILL);
-  EXPECT_TRUE(launcher.wait(5s));
-  EXPECT_TRUE(wait_until([&] { return mark.living_processes() == 0; }, 5s))
+  EXPECT_TRUE(launcher.wait());
+  EXPECT_TRUE(wait_until([&] { return mark.living_processes() == 0; }))
       << mark.living_processes() << " are left";
 }
 

@@ -58,6 +58,8 @@ time.sleep(2.5)
 TEST_F(LaunchPython, IsAskedToStopAndLeaves) {
   const std::string file = script(R"(import time, deepscale_link
 deepscale_link.stop_requested()
+deepscale_link.report_failure("none")  # acknowledged, so the agent knows that it asks
+deepscale_link.heartbeat(1)
 print("trains", flush=True)
 while not deepscale_link.stop_requested():
     time.sleep(0.01)

@@ -19,7 +19,6 @@ struct LauncherResult {
   int exit_code = -1;  // -1: it did not end in time
   std::string out;
   std::string error;
-  Clock::duration duration{};
 };
 
 // Runs it to its end.

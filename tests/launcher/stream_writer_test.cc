@@ -14,7 +14,7 @@ TEST(StreamWriter, TellsOnceWhenItIsIdle) {
   EXPECT_TRUE(writer.is_idle());
   EXPECT_TRUE(writer.append("[ a line of the writer's test ]\n"));
   writer.call_when_idle();
-  ASSERT_EQ(idle->get_future().wait_for(std::chrono::seconds(20)), std::future_status::ready);
+  ASSERT_EQ(idle->get_future().wait_for(std::chrono::seconds(50)), std::future_status::ready);
   EXPECT_TRUE(writer.is_idle());
 }
 

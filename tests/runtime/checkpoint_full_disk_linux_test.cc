@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/mount.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -67,10 +68,12 @@ TEST(CheckpointOnAFullDisk, LeavesTheFormerOne) {
   ASSERT_TRUE(failures_of_saving(disk.path(), 1).empty());
   ASSERT_TRUE(failures_of_saving(disk.path(), 2).empty());
   const std::vector<Refusal> failures = failures_of_saving(disk.path(), 3);
-  ASSERT_FALSE(failures.empty());
-  EXPECT_EQ(failures[0].code, ErrorCode::kSystem);
-  EXPECT_THAT(failures[0].message, HasSubstr(disk.path().string()));
-  EXPECT_THAT(failures[0].message, HasSubstr("No space left on device"));
+  // Rank 0 may have had room, and hear of the others before anybody asks it.
+  const auto own = std::find_if(failures.begin(), failures.end(),
+                                [](const Refusal& each) { return each.code == ErrorCode::kSystem; });
+  ASSERT_NE(own, failures.end());
+  EXPECT_THAT(own->message, HasSubstr(disk.path().string()));
+  EXPECT_THAT(own->message, HasSubstr("No space left on device"));
   EXPECT_EQ(latest_version(disk.path()), 2);
   std::filesystem::remove_all(disk.path() / "v3");
   std::filesystem::remove_all(disk.path() / "v1");
