@@ -7,6 +7,7 @@
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <regex>
 
 #include "comm/base/error.h"
 #include "runtime/checkpoint/durable_file.h"
@@ -47,7 +48,8 @@ Json to_json(const CheckpointIndex& index) {
            {{"scale", index.loss_scaler.scale},
             {"hysteresis_left", index.loss_scaler.hysteresis_left},
             {"step", index.loss_scaler.step},
-            {"last_overflow_step", index.loss_scaler.last_overflow_step}}},
+            {"last_overflow_step", index.loss_scaler.last_overflow_step},
+            {"is_dynamic", index.loss_scaler.is_dynamic}}},
           {"client_state", index.client_state}};
 }
 
@@ -63,7 +65,8 @@ CheckpointIndex from_json(const Json& json) {
                            .loss_scaler = {.scale = scaler.at("scale"),
                                            .hysteresis_left = scaler.at("hysteresis_left"),
                                            .step = scaler.at("step"),
-                                           .last_overflow_step = scaler.at("last_overflow_step")},
+                                           .last_overflow_step = scaler.at("last_overflow_step"),
+                                           .is_dynamic = scaler.value("is_dynamic", true)},
                            .client_state = json.at("client_state")};
   if (index.files.empty()) throw std::out_of_range("it lists no files");
   return index;
@@ -71,13 +74,12 @@ CheckpointIndex from_json(const Json& json) {
 
 // Files of earlier saves under this tag, and of saves that did not come to their end.
 void remove_stale_files(const fs::path& folder, const std::vector<std::string>& files) {
+  static const std::regex rank_file(R"([0-9a-f]{8}\.rank_[0-9]+\.safetensors(\.incomplete|\.failed)?)");
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(folder, ignored)) {
     const std::string name = entry.path().filename().string();
     const bool is_ours = std::find(files.begin(), files.end(), name) != files.end();
-    const auto ending = entry.path().extension();
-    const bool is_of_a_save = ending == ".safetensors" || ending == ".incomplete" || ending == ".failed";
-    if (is_of_a_save && !is_ours) fs::remove(entry.path(), ignored);
+    if (std::regex_match(name, rank_file) && !is_ours) fs::remove(entry.path(), ignored);
   }
 }
 

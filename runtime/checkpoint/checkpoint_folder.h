@@ -33,6 +33,7 @@ struct CheckpointIndex {
     std::int64_t hysteresis_left = 0;
     std::int64_t step = 0;
     std::int64_t last_overflow_step = 0;
+    bool is_dynamic = true;
   } loss_scaler;
   std::string client_state;
 };

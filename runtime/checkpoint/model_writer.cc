@@ -4,6 +4,9 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <regex>
+#include <set>
+#include <string>
 
 #include "comm/base/error.h"
 #include "runtime/checkpoint/safetensors.h"
@@ -92,14 +95,15 @@ int ModelWriter::finish() {
   }
   file_->finish();
   file_.reset();
-  remove_former_weights();
   for (std::size_t shard = 0; shard < shards_.size(); ++shard) {
     std::error_code failure;
     fs::rename(working_path(shard), folder_ / final_name(shard), failure);
     if (failure) fail("rename", working_path(shard), failure);
   }
-  if (shards_.size() > 1) write_index();
   shards_begun_ = 0;
+  if (shards_.size() > 1) write_index();
+  remove_former_weights();
+  flush_folder(folder_);
   return static_cast<int>(shards_.size());
 }
 
@@ -117,12 +121,14 @@ void ModelWriter::write_index() const {
 
 // A reader would take them for parts of the new model.
 void ModelWriter::remove_former_weights() const {
+  static const std::regex shard_name("model(-[0-9]{5}-of-[0-9]{5})?\\.safetensors");
+  std::set<std::string> ours;
+  for (std::size_t shard = 0; shard < shards_.size(); ++shard) ours.insert(final_name(shard));
   std::error_code ignored;
-  fs::remove(folder_ / kIndexName, ignored);
+  if (shards_.size() == 1) fs::remove(folder_ / kIndexName, ignored);
   for (const auto& entry : fs::directory_iterator(folder_, ignored)) {
     const std::string name = entry.path().filename().string();
-    if (name.rfind("model", 0) == 0 && entry.path().extension() == ".safetensors")
-      fs::remove(entry.path(), ignored);
+    if (std::regex_match(name, shard_name) && ours.count(name) == 0) fs::remove(entry.path(), ignored);
   }
 }
 

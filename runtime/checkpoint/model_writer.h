@@ -6,7 +6,8 @@
 //   writer.finish();
 //
 // Never holds more than the tensor that is being written. Files are written under other names, and get theirs
-// in finish(), which removes weights that were there before; without it the folder keeps what it had.
+// in finish(), which then removes files of these names that earlier weights have left, and no others; without
+// it the folder keeps what it had.
 //
 // Blocking; for one thread. Error(kSystem) names the file.
 // Format: https://huggingface.co/docs/safetensors; the metadata "format": "pt" is what transformers asks for.

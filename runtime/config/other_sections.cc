@@ -76,7 +76,7 @@ void read_checkpoint(const Value& section) {
          choose(value, {"WARN", "IGNORE", "FAIL"});
        }},
       {"load_universal", off_only("loading a universal checkpoint")},
-      {"use_node_local_storage", accepted(kBool)},
+      {"use_node_local_storage", off_only("a checkpoint whose files lie on the nodes' own disks")},
       {"parallel_write", accepted(kObject)},
       {"writer", accepted(kObject)},
   });

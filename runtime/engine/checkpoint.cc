@@ -12,6 +12,7 @@
 
 #include "comm/base/error.h"
 #include "runtime/checkpoint/checkpoint_folder.h"
+#include "runtime/checkpoint/crc32.h"
 #include "runtime/checkpoint/model_writer.h"
 #include "runtime/checkpoint/safetensors.h"
 #include "runtime/checkpoint/saved_pieces.h"
@@ -25,28 +26,18 @@ using ParameterShapes = std::map<std::string, std::vector<std::int64_t>>;
 
 constexpr const char* kRandomState = "rng/cpu";
 
-const char* stored_dtype(at::ScalarType type) {
-  switch (type) {
-    case at::kFloat:
-      return "F32";
-    case at::kDouble:
-      return "F64";
-    case at::kBFloat16:
-      return "BF16";
-    case at::kHalf:
-      return "F16";
-    case at::kLong:
-      return "I64";
-    case at::kInt:
-      return "I32";
-    case at::kByte:
-      return "U8";
-    case at::kBool:
-      return "BOOL";
-    default:
-      throw Error(ErrorCode::kUnsupported,
-                  fmt::format("checkpoint: a buffer of type {} cannot be saved", c10::toString(type)));
-  }
+const char* stored_dtype(const std::string& name, at::ScalarType type) {
+  static const std::map<at::ScalarType, const char*> dtypes = {
+      {at::kFloat, "F32"}, {at::kDouble, "F64"}, {at::kBFloat16, "BF16"},   {at::kHalf, "F16"},
+      {at::kLong, "I64"},  {at::kInt, "I32"},    {at::kShort, "I16"},       {at::kChar, "I8"},
+      {at::kByte, "U8"},   {at::kBool, "BOOL"},  {at::kComplexFloat, "C64"}};
+  const auto found = dtypes.find(type);
+  if (found != dtypes.end()) return found->second;
+  throw Error(
+      ErrorCode::kUnsupported,
+      fmt::format("checkpoint: '{}' is of type {}, for which files of safetensors have no name; keep it "
+                  "out of the model's buffers, or in another type",
+                  name, c10::toString(type)));
 }
 
 // Runs the action on every rank. Where it fails on any, all of them throw: the others with the words of the
@@ -116,11 +107,24 @@ std::int64_t agree_on_id(TensorCollectives& collectives) {
   return id.item<std::int64_t>();
 }
 
+// Their files lie in a folder of that name.
+void require_same_tag(TensorCollectives& collectives, const std::string& tag) {
+  const auto hash = std::int64_t{Crc32(Crc32::kIeee).of(tag.data(), tag.size())};
+  const at::Tensor greatest = at::tensor({hash, -hash}, at::kLong);
+  collectives.all_reduce(greatest, ReduceOp::kMax).wait();
+  if (greatest[0].item<std::int64_t>() == -greatest[1].item<std::int64_t>()) return;
+  throw Error(
+      ErrorCode::kInvalidArgument,
+      fmt::format("saving a checkpoint: the ranks do not name the same tag, and it is '{}' on rank {}; a "
+                  "value that differs between ranks, like their own loss, is to be reduced first",
+                  tag, collectives.rank()));
+}
+
 // What keeps the tensor alive, as the saver wants it.
 TensorToSave to_save(const std::string& name, const at::Tensor& tensor, bool is_shared) {
   const auto owner = std::make_shared<at::Tensor>(tensor);
   return {.name = name,
-          .dtype = stored_dtype(tensor.scalar_type()),
+          .dtype = stored_dtype(name, tensor.scalar_type()),
           .shape = tensor.sizes().vec(),
           .data = std::shared_ptr<const void>(owner, owner->data_ptr()),
           .is_shared = is_shared,
@@ -131,7 +135,7 @@ TensorToSave to_save(const std::string& name, const at::Tensor& tensor, bool is_
 TensorToSave to_stream(const std::string& name, Optimizer& optimizer, const Optimizer::Range& range) {
   constexpr std::int64_t kElementBytes = sizeof(float);
   return {.name = name,
-          .dtype = stored_dtype(at::kFloat),
+          .dtype = stored_dtype(name, at::kFloat),
           .shape = {range.numel},
           .data = nullptr,
           .is_shared = false,
@@ -180,7 +184,8 @@ CheckpointIndex index_of(const CheckpointSubject& subject, std::int64_t id, cons
                            .loss_scaler = {.scale = scaler.scale,
                                            .hysteresis_left = scaler.hysteresis_left,
                                            .step = scaler.step,
-                                           .last_overflow_step = scaler.last_overflow_step},
+                                           .last_overflow_step = scaler.last_overflow_step,
+                                           .is_dynamic = subject.loss_scaler.is_dynamic()},
                            .client_state = client_state};
   for (int rank = 0; rank < subject.collectives.size(); ++rank)
     index.files.push_back(checkpoint_file_name(id, rank));
@@ -216,14 +221,18 @@ void read_pieces(const CheckpointSubject& subject, SavedPieces& saved) {
   }
 }
 
-at::Tensor read_like(SafetensorsReader& reader, const std::string& name, const at::Tensor& like) {
+void require_like(const SafetensorsReader& reader, const std::string& name, const at::Tensor& like) {
   const auto found = reader.entries().find(name);
   if (found == reader.entries().end() || found->second.shape != like.sizes().vec() ||
-      found->second.dtype != stored_dtype(like.scalar_type())) {
+      found->second.dtype != stored_dtype(name, like.scalar_type())) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("{}: '{}' is not there, or of another shape or type than in this model",
                             reader.path().string(), name));
   }
+}
+
+at::Tensor read_like(SafetensorsReader& reader, const std::string& name, const at::Tensor& like) {
+  require_like(reader, name, like);
   const at::Tensor values = at::empty(like.sizes(), like.scalar_type());
   reader.read(name, values.data_ptr());
   return values;
@@ -235,6 +244,8 @@ void restore_counters(const CheckpointIndex& index, const CheckpointSubject& sub
                       .skipped_steps = index.skipped_steps,
                       .samples = index.samples};
   subject.optimizer.restore_steps(index.optimizer_steps);
+  // A scale that was or is to be static says nothing of where a dynamic one stands.
+  if (!index.loss_scaler.is_dynamic || !subject.loss_scaler.is_dynamic()) return;
   subject.loss_scaler.restore({.scale = index.loss_scaler.scale,
                                .hysteresis_left = static_cast<int>(index.loss_scaler.hysteresis_left),
                                .step = index.loss_scaler.step,
@@ -259,20 +270,20 @@ void copy_masters_to_parameters(const CheckpointSubject& subject) {
 
 struct ReadCheckpoint {
   std::string client_state;
-  std::vector<at::Tensor> fixed;  // values of fixed_tensors()
+  std::optional<SavedPieces> saved;
 };
 
-// All that needs no collective.
+// All that needs no collective, but for the fixed tensors.
 ReadCheckpoint read_checkpoint(const CheckpointSubject& subject, CheckpointName& name) {
   if (name.tag.empty()) name.tag = latest_tag(name.directory);
   const fs::path folder = name.directory / name.tag;
   const CheckpointIndex index = read_checkpoint_index(folder);
   require_same_model(index.parameters, subject.tensors, folder);
-  SavedPieces saved(folder, index.files);
-  read_pieces(subject, saved);
   ReadCheckpoint read;
+  SavedPieces& saved = read.saved.emplace(folder, index.files);
   for (const NamedTensor& fixed : fixed_tensors(subject.tensors))
-    read.fixed.push_back(read_like(saved.files().front(), fixed.name, fixed.tensor));
+    require_like(saved.files().front(), fixed.name, fixed.tensor);
+  read_pieces(subject, saved);
   if (static_cast<int>(saved.files().size()) == subject.collectives.size()) {
     SafetensorsReader& own = saved.files()[static_cast<std::size_t>(subject.collectives.rank())];
     restore_random_state(read_like(own, kRandomState, random_state()));
@@ -282,11 +293,26 @@ ReadCheckpoint read_checkpoint(const CheckpointSubject& subject, CheckpointName&
   return read;
 }
 
+// One after the other, since they may not all fit into memory. To write a sharded one is a collective.
+void read_fixed_tensors(const CheckpointSubject& subject, SafetensorsReader& reader) {
+  FirstFailure failure;
+  for (const NamedTensor& fixed : fixed_tensors(subject.tensors)) {
+    at::Tensor values = at::zeros({1}, fixed.tensor.scalar_type());
+    failure.attempt([&] { values = read_like(reader, fixed.name, fixed.tensor); });
+    fixed.tensor.copy_(values);
+  }
+  together(subject.collectives, "loading a checkpoint", [&] { failure.rethrow(); });
+}
+
 }  // namespace
 
 void start_checkpoint(const CheckpointSubject& subject, const CheckpointName& name,
                       const CheckpointSaveOptions& options, CheckpointSaver& saver) {
   const at::NoGradGuard no_grad;
+  // On all ranks, since what one alone refuses the others would wait for.
+  for (const NamedTensor& fixed : fixed_tensors(subject.tensors))
+    stored_dtype(fixed.name, fixed.tensor.scalar_type());
+  require_same_tag(subject.collectives, name.tag);
   CheckpointPart part{.directory = name.directory,
                       .tag = name.tag,
                       .id = agree_on_id(subject.collectives),
@@ -340,7 +366,7 @@ void save_model(const CheckpointSubject& subject, const fs::path& directory) {
   attempt([&] {
     std::vector<DeclaredTensor> declared;
     for (const auto& [name, tensor] : weights)
-      declared.push_back({name, stored_dtype(tensor.scalar_type()), tensor.sizes().vec()});
+      declared.push_back({name, stored_dtype(name, tensor.scalar_type()), tensor.sizes().vec()});
     writer.emplace(directory, declared);
   });
   for (const NamedTensor& weight : weights) {  // on every rank: at stage 3 reading is a collective
@@ -367,8 +393,7 @@ std::string load_checkpoint(const CheckpointSubject& subject, CheckpointName& na
     copy_masters_to_parameters(subject);
   });
   subject.stage.publish_parameters();
-  const std::vector<NamedTensor> in_model = fixed_tensors(subject.tensors);
-  for (std::size_t i = 0; i < in_model.size(); ++i) in_model[i].tensor.copy_(read.fixed[i]);
+  read_fixed_tensors(subject, read.saved->files().front());
   subject.stage.rethrow_failure();
   return read.client_state;
 }

@@ -153,6 +153,8 @@ LoadedCheckpoint Engine::load_checkpoint(const std::string& directory, const std
   parts_->finish_save();
   CheckpointName name{directory, tag};
   std::string client_state = deepscale::load_checkpoint(parts_->checkpoint_subject(), name);
+  // A checkpoint lies between two steps, however many micro batches made one then.
+  parts_->progress.micro_steps = global_steps() * parts_->config.gradient_accumulation_steps;
   parts_->has_gradients = false;
   parts_->stage->clear_gradients();
   parts_->logger.info("checkpoint {} loaded from {}: step {}", name.tag, directory, global_steps());

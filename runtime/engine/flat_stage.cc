@@ -77,11 +77,20 @@ void FlatStage::take_parameters() {
     masters_.write(static_cast<std::size_t>(placed.bucket), part.owned_offset,
                    values.narrow(0, part.parameter_offset, part.numel));
   }
-  storage_->finish_taking([this](int bucket) {
-    const ParameterSlice& written = segments_[static_cast<std::size_t>(bucket)].parameter;
-    if (!masters_.are_parameters(written))
-      masters_.write(static_cast<std::size_t>(bucket), 0, written.read());
-  });
+  storage_->finish_taking([this](int bucket, const at::Tensor& values) { adopt_written(bucket, values); });
+}
+
+// Only what the program has changed: the masters of other parameters are finer than these values.
+void FlatStage::adopt_written(int bucket, const at::Tensor& values) {
+  const auto segment = static_cast<std::size_t>(bucket);
+  const ParameterSlice& former = segments_[segment].parameter;
+  if (masters_.are_parameters(former)) return;
+  for (const SegmentPiece& piece : pieces()) {
+    if (piece.segment != segment) continue;
+    const at::Tensor now = values.narrow(0, piece.segment_offset, piece.numel);
+    const at::Tensor before = former.part(piece.segment_offset, piece.numel).read();
+    if (!at::equal(before.to(now.device()), now)) masters_.write(segment, piece.segment_offset, now);
+  }
 }
 
 std::vector<SegmentPiece> FlatStage::pieces() const {

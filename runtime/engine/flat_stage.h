@@ -59,6 +59,7 @@ class FlatStage : public ZeroStage {
   FlatStage(const ModelTensors& tensors, const ParameterGroups& layout, TensorCollectives& collectives,
             const ZeroStageOptions& options);
   void take_parameters();
+  void adopt_written(int bucket, const at::Tensor& values);
   void take_gradient(int parameter);
 
   std::vector<at::Tensor> parameters_;  // in the order of the plan

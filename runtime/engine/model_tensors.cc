@@ -1,5 +1,6 @@
 #include "runtime/engine/model_tensors.h"
 
+#include <ATen/MemoryOverlap.h>
 #include <fmt/core.h>
 #include <torch/torch.h>
 
@@ -58,6 +59,9 @@ void take_fixed(const std::vector<at::Tensor>& tensors, TensorCollectives& colle
   for (const at::Tensor& tensor : tensors) {
     if (shard_home_of(tensor)) at::Tensor(tensor).set_data(take_whole(tensor));
     move_in_place(tensor, options.device(), c10::typeMetaToScalarType(options.dtype()));
+    // One whose elements share memory cannot be written to.
+    if (at::has_internal_overlap(tensor) == at::MemOverlap::Yes)
+      at::Tensor(tensor).set_data(tensor.detach().contiguous());
     const at::Tensor values = tensor.detach().contiguous();
     collectives.broadcast(values, 0).wait();
     if (!values.is_alias_of(tensor)) tensor.detach().copy_(values);

@@ -123,8 +123,9 @@ void ParameterGatherer::unpin(int index, bool was_written) {
 
 void ParameterGatherer::write_back(Unit& unit) {
   failure_.attempt([&] {
-    unit.options.shard.write(own_part(unit));
-    if (unit.options.on_written) unit.options.on_written();
+    const at::Tensor values = own_part(unit);
+    if (unit.options.on_written) unit.options.on_written(values);
+    unit.options.shard.write(values);
   });
 }
 

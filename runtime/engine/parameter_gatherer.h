@@ -40,8 +40,9 @@ class ParameterGatherer final : public ShardOwner {
   struct UnitOptions {
     ParameterSlice shard;
     std::vector<Member> members;
-    bool is_persistent = false;        // gathered all the time
-    std::function<void()> on_written;  // an operator wrote to a member, and the shard has the new values
+    bool is_persistent = false;  // gathered all the time
+    // An operator wrote to a member; these are the shard's new values, flat, which it gets next.
+    std::function<void(const at::Tensor& values)> on_written;
   };
 
   ParameterGatherer(TensorCollectives& collectives, GatherLimits limits);

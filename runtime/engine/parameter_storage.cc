@@ -51,7 +51,7 @@ void WholeParameters::take(int index, at::Tensor parameter, const at::Tensor& va
   parameter.set_data(home.view(parameter.sizes()));
 }
 
-void WholeParameters::finish_taking(std::function<void(int bucket)>) {
+void WholeParameters::finish_taking(OnWritten) {
   if (is_one_for_all()) collectives_.communicator().barrier().wait();
 }
 

@@ -27,8 +27,9 @@ class ParameterStorage {
   // Moves a parameter in; `values` are its fp32 values, the same on every rank. Once each, then
   // finish_taking().
   virtual void take(int index, at::Tensor parameter, const at::Tensor& values) = 0;
-  // `on_written(bucket)`: the program wrote to a parameter by itself, and owned(bucket) has the new values.
-  virtual void finish_taking(std::function<void(int bucket)> on_written) { (void)on_written; }
+  // `on_written`: the program wrote to a parameter by itself, and owned(bucket) gets these values next, flat.
+  using OnWritten = std::function<void(int bucket, const at::Tensor& values)>;
+  virtual void finish_taking(OnWritten on_written) { (void)on_written; }
 
   // Before this rank changes what it owns: waits until no other rank reads it.
   virtual void begin_update() {}
@@ -63,7 +64,7 @@ class WholeParameters final : public ParameterStorage {
                   TensorCollectives& collectives);
   Owned owned(int bucket) const override;
   void take(int index, at::Tensor parameter, const at::Tensor& values) override;
-  void finish_taking(std::function<void(int bucket)> on_written) override;
+  void finish_taking(OnWritten on_written) override;
   void begin_update() override;
   void publish() override;
   std::int64_t bytes() const override { return arena_.bytes(); }

@@ -106,16 +106,18 @@ void ShardedParameters::take_frozen() {
   }
 }
 
-void ShardedParameters::finish_taking(std::function<void(int bucket)> on_written) {
+void ShardedParameters::finish_taking(OnWritten on_written) {
   for (int bucket = 0; bucket < static_cast<int>(trainable_.slices.size()); ++bucket)
-    add_unit(trainable_, bucket, [on_written, bucket] { on_written(bucket); });
+    add_unit(trainable_, bucket,
+             [on_written, bucket](const at::Tensor& values) { on_written(bucket, values); });
   take_frozen();
   for (int bucket = 0; bucket < static_cast<int>(frozen_.slices.size()); ++bucket)
     add_unit(frozen_, bucket, nullptr);
   gatherer_.start();
 }
 
-void ShardedParameters::add_unit(const Group& group, int bucket, std::function<void()> on_written) {
+void ShardedParameters::add_unit(const Group& group, int bucket,
+                                 std::function<void(const at::Tensor&)> on_written) {
   const PartitionPlan::Bucket& placed = group.plan.buckets()[static_cast<std::size_t>(bucket)];
   ParameterGatherer::UnitOptions unit{.shard = group.slices[static_cast<std::size_t>(bucket)],
                                       .is_persistent = is_persistent(group.plan, bucket),

@@ -28,7 +28,7 @@ class ShardedParameters final : public ParameterStorage {
   ShardedParameters(const PartitionPlan& plan, TensorCollectives& collectives, Options options);
   Owned owned(int bucket) const override;
   void take(int index, at::Tensor parameter, const at::Tensor& values) override;
-  void finish_taking(std::function<void(int bucket)> on_written) override;
+  void finish_taking(OnWritten on_written) override;
   void publish() override { gatherer_.refresh(); }
   void rethrow_failure() override { gatherer_.rethrow_failure(); }
   std::int64_t bytes() const override;
@@ -45,7 +45,7 @@ class ShardedParameters final : public ParameterStorage {
   std::vector<ParameterSlice> make_slices(const PartitionPlan& plan);
   ParameterSlice make_slice_elsewhere(std::int64_t numel);
   Owned owned_of(const Group& group, int bucket) const;
-  void add_unit(const Group& group, int bucket, std::function<void()> on_written);
+  void add_unit(const Group& group, int bucket, std::function<void(const at::Tensor&)> on_written);
 
   TensorCollectives& collectives_;
   const Options options_;

@@ -109,6 +109,7 @@ struct Init::Parts final : ShardOwner {
   std::vector<Made> made;
   std::deque<Unit> units;  // a deque: storages point to its elements
   int depth = 0;
+  bool is_over = false;  // an Engine has the parameters: what is made from now on are the program's tensors
   FirstFailure failure;
   at::CallbackHandle callback = 0;
 
@@ -144,7 +145,8 @@ Init::Parts::~Parts() {
 }
 
 void Init::Parts::note_made(const at::Tensor& tensor) {
-  if (!tensor.defined() || !tensor.is_floating_point() || tensor.numel() < options.persistence_threshold)
+  if (is_over || !tensor.defined() || !tensor.is_floating_point() ||
+      tensor.numel() < options.persistence_threshold)
     return;
   made.push_back(
       {c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>(tensor.getIntrusivePtr())});
@@ -233,6 +235,8 @@ void Init::Parts::end_use(int index, bool was_written) {
 }
 
 void Init::Parts::forget(int index) {
+  is_over = true;
+  made.clear();
   Unit& unit = units[static_cast<std::size_t>(index)];
   set_shard_memory(unit.parameter, nullptr, nullptr);
   unit.shard = {};

@@ -16,7 +16,8 @@
 // that no model has to fit into memory. Room of the file is not used again; it ends with the scope.
 //
 // The scope must live until the Engine has taken the parameters over; those that none took are left without
-// memory. In a world of one it does nothing, unless a file is wanted.
+// memory. From then on it changes nothing that is made, so that a second model wants a scope of its own,
+// after the end of the first. In a world of one it does nothing, unless a file is wanted.
 //
 // Threads: that of the constructor, one scope at a time: Error(kInvalidArgument). Error(kSystem) for a folder
 // that cannot be used. Collective throughout. A callback cannot throw: what went wrong aborts the

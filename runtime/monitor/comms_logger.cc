@@ -82,6 +82,8 @@ class RecordingCommunicator final : public Communicator {
   std::shared_ptr<std::byte> allocate_common(std::size_t bytes) override {
     return inner_->allocate_common(bytes);
   }
+  // Its operations are the program's, and not recorded.
+  std::unique_ptr<Communicator> split(int color, int key) override { return inner_->split(color, key); }
   void abort(const std::string& reason) override { inner_->abort(reason); }
 
  private:
