@@ -3,7 +3,6 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <cstring>
 #include <fstream>
 #include <utility>
 
@@ -17,18 +16,18 @@ namespace fs = std::filesystem;
 
 constexpr auto kLookAgain = std::chrono::milliseconds(5);
 
-std::size_t bytes_of(const TensorToSave& tensor) {
-  return static_cast<std::size_t>(stored_bytes(tensor.dtype, tensor.shape));
-}
-
-void copy_shared_tensors(std::vector<TensorToSave>& tensors) {
+// The shared tensors are read through what it returns from now on, those that cannot be copied first.
+std::unique_ptr<LiveBytes> live_bytes_of(std::vector<TensorToSave>& tensors) {
+  std::stable_partition(tensors.begin(), tensors.end(),
+                        [](const TensorToSave& tensor) { return tensor.is_shared && tensor.read; });
+  auto live = std::make_unique<LiveBytes>();
   for (TensorToSave& tensor : tensors) {
-    if (!tensor.is_shared || tensor.read) continue;
-    const std::size_t bytes = bytes_of(tensor);
-    std::shared_ptr<char[]> copy(new char[bytes]);
-    if (bytes > 0) std::memcpy(copy.get(), tensor.data.get(), bytes);
-    tensor.data = std::shared_ptr<const void>(copy, copy.get());
+    if (!tensor.is_shared) continue;
+    const std::int64_t bytes = stored_bytes(tensor.dtype, tensor.shape);
+    tensor.read =
+        tensor.read ? live->add(std::move(tensor.read), bytes) : live->add(tensor.data.get(), bytes);
   }
+  return live;
 }
 
 fs::path failure_note(const fs::path& file) {
@@ -58,8 +57,10 @@ void write_part(const CheckpointPart& part) {
                                                 folder.string(), failure.message()));
   }
   std::vector<StoredTensor> stored;
-  for (const TensorToSave& tensor : part.tensors)
-    stored.push_back({tensor.name, tensor.dtype, tensor.shape, tensor.data.get(), tensor.read});
+  for (const TensorToSave& tensor : part.tensors) {
+    const void* data = tensor.read ? nullptr : tensor.data.get();
+    stored.push_back({tensor.name, tensor.dtype, tensor.shape, data, tensor.read});
+  }
   try {
     write_safetensors(working, stored);
     fs::rename(working, file, failure);
@@ -97,9 +98,10 @@ void CheckpointSaver::enter(State state) {
 void CheckpointSaver::start(CheckpointPart part) {
   wait();
   if (thread_.joinable()) thread_.join();
+  live_ = live_bytes_of(part.tensors);
   {
     const std::lock_guard lock(mutex_);
-    state_ = State::kCopying;
+    state_ = State::kWriting;
     given_up_.clear();
   }
   thread_ = std::thread([this, moved = std::move(part)]() mutable { run(std::move(moved)); });
@@ -107,11 +109,8 @@ void CheckpointSaver::start(CheckpointPart part) {
 
 void CheckpointSaver::run(CheckpointPart part) {
   try {
-    copy_shared_tensors(part.tensors);
-    const bool is_copied = std::none_of(part.tensors.begin(), part.tensors.end(),
-                                        [](const TensorToSave& tensor) { return bool(tensor.read); });
-    if (is_copied) enter(State::kWriting);
     write_part(part);
+    live_->close();
     part.tensors.clear();
     enter(State::kCommitting);
     if (part.index) {
@@ -120,6 +119,7 @@ void CheckpointSaver::run(CheckpointPart part) {
       if (part.keep_last > 0) keep_last_checkpoints(part.directory, part.tag, part.keep_last);
     }
   } catch (const std::exception&) {
+    live_->close();
     const std::lock_guard lock(mutex_);
     failure_ = std::current_exception();
   }
@@ -164,9 +164,8 @@ void CheckpointSaver::wait_until_past(State state) {
   if (state_ == State::kIdle && failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
 }
 
-void CheckpointSaver::wait_for_copy() {
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return state_ != State::kCopying; });
+void CheckpointSaver::release_tensors() {
+  if (live_) live_->release();
 }
 
 void CheckpointSaver::wait_for_write() {

@@ -1,17 +1,17 @@
 // Saves a rank's part of a checkpoint while training goes on.
 //
-//   idle --start()--> copying --> writing --> (rank 0: waiting for the others' files --> committing) --> idle
+//   idle --start()--> writing --> (rank 0: waiting for the others' files --> committing) --> idle
 //
-// start() returns at once; a thread of its own first copies the tensors, then writes the copies to this
-// rank's file. What is not in memory is not copied: copying lasts until it is written then. wait_for_copy()
-// must come before the tensors are changed: the forward and backward passes of a training step only read
-// them. Rank 0 commits the checkpoint when the files of all ranks are on the disk, which it sees in the
-// folder: a file has its name only once it is complete. A rank whose write failed leaves a ".failed" file
-// with its message for it, where that can still be written.
+// start() returns at once; a thread of its own writes the tensors from where they are to this rank's file.
+// release_tensors() must come before they are changed, and copies what was not written by then
+// (live_bytes.h); the forward and backward passes of a training step only read them. Rank 0 commits the
+// checkpoint when the files of all ranks are on the disk, which it sees in the folder: a file has its name
+// only once it is complete. A rank whose write failed leaves a ".failed" file with its message for it, where
+// that can still be written.
 //
 // Whoever dies when, by whatever signal: the previous checkpoint stays, or the new one is complete.
 //
-// Ownership: the copy belongs to the saver until it is written. Threads: one thread calls it. Failures are
+// Ownership: the saver keeps the tensors until they are written. Threads: one thread calls it. Failures are
 // kept and thrown by wait_for_write(), wait() and the next start(): Error(kSystem) that names the file and
 // has the system's text, Error(kTimeout) when a rank's file did not come.
 #pragma once
@@ -29,6 +29,7 @@
 #include <vector>
 
 #include "runtime/checkpoint/checkpoint_folder.h"
+#include "runtime/checkpoint/live_bytes.h"
 #include "runtime/checkpoint/safetensors.h"
 
 namespace deepscale {
@@ -37,9 +38,9 @@ struct TensorToSave {
   std::string name;
   std::string dtype;  // as in safetensors.h
   std::vector<std::int64_t> shape;
-  std::shared_ptr<const void> data;  // contiguous; what is not shared with anybody needs no copy
+  std::shared_ptr<const void> data;  // contiguous
   bool is_shared = true;             // training will change it
-  ByteSource read;                   // where `data` is null; called by the saver's thread
+  ByteSource read;                   // instead of `data` where it is given; called by the saver's thread
 };
 
 struct CheckpointPart {
@@ -64,7 +65,9 @@ class CheckpointSaver {
   // Waits for the save before it.
   void start(CheckpointPart part);
   bool is_busy() const;
-  void wait_for_copy();
+  // Returns when the tensors are read no more. Blocks for the copy of what is not written yet, and for those
+  // that have a `read` and are shared until they were read.
+  void release_tensors();
   // Until this rank's file is on the disk.
   void wait_for_write();
   // And, on rank 0, until the checkpoint is there.
@@ -73,7 +76,7 @@ class CheckpointSaver {
   void give_up(const std::string& reason);
 
  private:
-  enum class State { kIdle, kCopying, kWriting, kCommitting };
+  enum class State { kIdle, kWriting, kCommitting };
 
   void run(CheckpointPart part);
   void await_files(const CheckpointPart& part);
@@ -85,6 +88,7 @@ class CheckpointSaver {
   State state_ = State::kIdle;
   std::exception_ptr failure_;
   std::string given_up_;
+  std::unique_ptr<LiveBytes> live_;  // of the last start()
   std::thread thread_;
 };
 

@@ -19,20 +19,33 @@ constexpr std::size_t kBufferBytes = 1 << 20;
 void DurableFile::write(const void* data, std::size_t bytes) {
   const auto* next = static_cast<const std::byte*>(data);
   while (bytes > 0) {
-    if (!filling_) filling_ = allocate_direct(kBufferBytes);
-    const std::size_t count = std::min(bytes, kBufferBytes - filled_);
-    std::memcpy(filling_.get() + filled_, next, count);
-    filled_ += count;
+    const std::span<std::byte> space = room();
+    const std::size_t count = std::min(bytes, space.size());
+    std::memcpy(space.data(), next, count);
+    advance(count);
     next += count;
     bytes -= count;
-    if (filled_ == kBufferBytes) begin_handing_over();
   }
+}
+
+// The buffer has place for whole units where its rest is none.
+std::span<std::byte> DurableFile::room() {
+  if (!filling_) filling_ = allocate_direct(kBufferBytes + kRoomUnit);
+  const std::size_t rest = kBufferBytes - filled_;
+  return {filling_.get() + filled_, (rest + kRoomUnit - 1) / kRoomUnit * kRoomUnit};
+}
+
+void DurableFile::advance(std::size_t bytes) {
+  filled_ += bytes;
+  if (filled_ >= kBufferBytes) begin_handing_over();
 }
 
 void DurableFile::begin_handing_over() {
   settle();
   std::swap(filling_, leaving_);
-  filled_ = 0;
+  const std::size_t surplus = std::exchange(filled_, 0) - kBufferBytes;
+  std::memcpy(room().data(), leaving_.get() + kBufferBytes, surplus);
+  filled_ = surplus;
   handed_over_ = std::async(std::launch::async, [this] { hand_over(leaving_.get(), kBufferBytes); });
 }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <future>
+#include <span>
 #include <string_view>
 
 #include "runtime/checkpoint/direct_memory.h"
@@ -25,6 +26,11 @@ class DurableFile {
   DurableFile& operator=(const DurableFile&) = delete;
 
   void write(const void* data, std::size_t bytes);
+  // The same by hand: where the next bytes go, of which there is a multiple of kRoomUnit up to 1 MiB, and
+  // that so many of them are there.
+  static constexpr std::size_t kRoomUnit = 64;
+  std::span<std::byte> room();
+  void advance(std::size_t bytes);
   // write() goes over the begin of the file from now on.
   void rewind();
   // Returns when all of it is on the disk.

@@ -9,6 +9,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 
 #include "comm/base/error.h"
 #include "runtime/checkpoint/crc32.h"
@@ -111,22 +112,22 @@ std::string prefix_of(const std::vector<StoredTensor>& tensors,
   return safetensors_prefix(header.dump());
 }
 
-// Piece by piece; returns the checksum.
-std::uint32_t write_bytes(DurableFile& file, const StoredTensor& tensor, std::vector<char>& buffer) {
+// Piece by piece, straight to the file's buffer; returns the checksum.
+std::uint32_t write_bytes(DurableFile& file, const StoredTensor& tensor) {
   const std::int64_t bytes = bytes_of(tensor.dtype, tensor.shape).value();
   std::uint32_t checksum = 0;
-  for (std::int64_t begin = 0; begin < bytes; begin += kPieceBytes) {
-    const std::int64_t count = std::min(kPieceBytes, bytes - begin);
-    const char* piece = static_cast<const char*>(tensor.data);
-    if (piece != nullptr) {
-      piece += begin;
+  for (std::int64_t begin = 0; begin < bytes;) {
+    const std::span<std::byte> room = file.room();
+    const std::int64_t count = std::min(static_cast<std::int64_t>(room.size()), bytes - begin);
+    if (tensor.data != nullptr) {
+      std::memcpy(room.data(), static_cast<const std::byte*>(tensor.data) + begin,
+                  static_cast<std::size_t>(count));
     } else {
-      buffer.resize(kPieceBytes);
-      tensor.read(begin, count, buffer.data());
-      piece = buffer.data();
+      tensor.read(begin, count, room.data());
     }
-    checksum = checksums().extend(checksum, piece, static_cast<std::size_t>(count));
-    file.write(piece, static_cast<std::size_t>(count));
+    checksum = checksums().extend(checksum, room.data(), static_cast<std::size_t>(count));
+    file.advance(static_cast<std::size_t>(count));
+    begin += count;
   }
   return checksum;
 }
@@ -143,9 +144,8 @@ void write_safetensors(const std::filesystem::path& path, const std::vector<Stor
     file.write(prefix.data(), prefix.size());
   };
   write_prefix();
-  std::vector<char> buffer;
   for (const StoredTensor& tensor : tensors)
-    metadata[checksum_key(tensor.name)] = as_text(write_bytes(file, tensor, buffer));
+    metadata[checksum_key(tensor.name)] = as_text(write_bytes(file, tensor));
   file.rewind();
   write_prefix();
   file.finish();

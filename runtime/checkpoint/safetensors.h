@@ -23,10 +23,9 @@
 
 namespace deepscale {
 
-// Copies the bytes [begin, begin + bytes) of a tensor, of which there are at most kPieceBytes, a multiple of
-// 64 but for the last ones.
+// Copies the bytes [begin, begin + bytes) of a tensor, of which there are at most 1 MiB, a multiple of
+// DurableFile::kRoomUnit but for the last ones.
 using ByteSource = std::function<void(std::int64_t begin, std::int64_t bytes, void* destination)>;
-inline constexpr std::int64_t kPieceBytes = 1 << 20;
 
 struct StoredTensor {
   std::string name;

@@ -138,7 +138,6 @@ TensorToSave to_stream(const std::string& name, Optimizer& optimizer, const Opti
           .dtype = stored_dtype(name, at::kFloat),
           .shape = {range.numel},
           .data = nullptr,
-          .is_shared = false,
           .read = [&optimizer, range](std::int64_t begin, std::int64_t bytes, void* destination) {
             Optimizer::Range piece = range;
             piece.begin += begin / kElementBytes;

@@ -44,7 +44,7 @@ struct CheckpointName {
 struct CheckpointSaveOptions {
   std::string client_state;
   int keep_last = 0;           // checkpoints of the directory; 0: all
-  bool in_background = false;  // the optimizer's tensors are copied after the call: see CheckpointSaver
+  bool in_background = false;  // the optimizer's tensors are read after the call: see CheckpointSaver
 };
 
 // Starts saving; the save before it was waited for. Blocks for the gathering of frozen parameters, and on a

@@ -125,10 +125,11 @@ class Engine {
   // Saves what training needs to go on: masters, optimizer state, frozen parameters and buffers, loss scale,
   // counters, the CPU's random state, and the program's own text. Between optimizer steps only. Collective;
   // the layout of the folder, and what an error leaves behind, are in runtime/engine/checkpoint.h.
-  // In the background it returns when the write has begun, and takes a copy of what it saves, which it makes
-  // while the next forward and backward passes run. What goes wrong is thrown by wait_for_checkpoint(), which
-  // the next save, load_checkpoint() and nothing else call too; collective like them. The end of the Engine
-  // waits for the write.
+  // In the background it returns when the write has begun, which reads masters and optimizer state where they
+  // are. step() and GatheredParameters copy what is not written by then, before they change them; the program
+  // changes parameters within GatheredParameters only. What goes wrong is thrown by wait_for_checkpoint(),
+  // which the next save, load_checkpoint() and nothing else call too; collective like them. The end of the
+  // Engine waits for the write.
   void save_checkpoint(const std::string& directory, const SaveOptions& options = {});
   void wait_for_checkpoint();
   // The model alone, in its dtype(), as DIRECTORY/model.safetensors, which transformers loads (sharded above

@@ -139,7 +139,7 @@ StepResult Engine::Parts::update() {
   const bool overflow = config.check_gradient_overflow && !std::isfinite(*norm);
   const double attempted_scale = loss_scaler.scale();
   if (!overflow) {
-    saver.wait_for_copy();  // a save in the background still reads what changes now
+    saver.release_tensors();  // of a save in the background, which reads what changes now
     stage->begin_update();
     const std::int64_t update = progress.global_steps - progress.skipped_steps;
     optimizer->step(stage->segments(), {.learning_rate = schedule.learning_rate(update),

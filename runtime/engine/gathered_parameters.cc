@@ -40,14 +40,14 @@ void Engine::pin(const std::vector<torch::Tensor>& parameters) {
     if (const ShardHome* home = shard_home_of(parameter)) home->owner->pin(home->unit);
   }
   // The program may change them now: nobody else may read them any more.
-  parts_->saver.wait_for_copy();
+  parts_->saver.release_tensors();
   parts_->stage->begin_update();
   parts_->rethrow_failure();
 }
 
 void Engine::unpin(const std::vector<torch::Tensor>& parameters, std::optional<int> modifier_rank) {
   const torch::NoGradGuard no_grad;
-  parts_->saver.wait_for_copy();
+  parts_->saver.release_tensors();
   try {
     for (const torch::Tensor& parameter : parameters) {
       if (modifier_rank) parts_->collectives.broadcast(parameter.detach(), *modifier_rank).wait();

@@ -41,7 +41,8 @@ class SmallDisk {
 std::vector<Refusal> failures_of_saving(const std::filesystem::path& directory, std::int64_t version) {
   CheckpointSaver savers[kSavingRanks];
   for (int rank = 0; rank < kSavingRanks; ++rank)
-    savers[rank].start(part_of_version(directory, "v" + std::to_string(version), version, rank, kMany));
+    save_and_go_on(savers[rank],
+                   part_of_version(directory, "v" + std::to_string(version), version, rank, kMany));
   for (int rank = 0; rank < kSavingRanks; ++rank) {
     try {
       savers[rank].wait_for_write();

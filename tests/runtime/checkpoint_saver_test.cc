@@ -2,6 +2,7 @@
 // and leave the former checkpoint, and only the last checkpoints stay.
 #include "runtime/checkpoint/checkpoint_saver.h"
 
+#include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -31,25 +32,66 @@ void save_version(const fs::path& directory, const std::string& tag, std::int64_
   for (int rank = kSavingRanks; rank-- > 0;) savers[rank].wait();
 }
 
-TEST(CheckpointSaver, SavesWhatWasThereAtTheStartOnceTheCopyIsMade) {
-  const TemporaryFolder folder;
-  std::vector<float> values(1'000'000);
-  std::iota(values.begin(), values.end(), 0.0F);
-  CheckpointPart part{.directory = folder.path(), .tag = "t", .id = 1};
-  part.tensors.push_back(
-      {"weight/master@0", "F32", {1'000'000}, {std::shared_ptr<const void>(), values.data()}});
-  part.index.emplace();
-  part.index->files = {checkpoint_file_name(1, 0)};
-  CheckpointSaver saver;
-  saver.start(std::move(part));
-  saver.wait_for_copy();
-  std::fill(values.begin(), values.end(), -1.0F);  // training goes on
-  saver.wait();
-  EXPECT_FALSE(saver.is_busy());
-  std::vector<float> read(1'000'000);
-  SavedPieces(folder.path() / "t", {checkpoint_file_name(1, 0)})
-      .read({"weight", "master", 0, 1'000'000}, read.data());
-  EXPECT_EQ(read[999'999], 999'999.0F);
+// A tensor at which the writing stands still until it may go on.
+class Gate {
+ public:
+  TensorToSave tensor() {
+    return {.name = "gate",
+            .dtype = "U8",
+            .shape = {1},
+            .data = nullptr,
+            .is_shared = false,
+            .read = [this](std::int64_t, std::int64_t, void*) {
+              enter(is_reached_);
+              is_open_.wait(false);
+            }};
+  }
+  void wait_until_reached() const { is_reached_.wait(false); }
+  void open() { enter(is_open_); }
+
+ private:
+  static void enter(std::atomic<bool>& flag) {
+    flag = true;
+    flag.notify_all();
+  }
+  std::atomic<bool> is_reached_ = false, is_open_ = false;
+};
+
+TEST(CheckpointSaver, SavesWhatWasThereAtTheStartHoweverFarTheWritingIs) {
+  constexpr std::size_t kNumel = 1'000'003;
+  std::vector<float> expected(kNumel);
+  std::iota(expected.begin(), expected.end(), 0.0F);
+  for (std::size_t place = 0; place <= 3; ++place) {
+    SCOPED_TRACE(place);
+    const TemporaryFolder folder;
+    std::vector<std::vector<float>> tensors(3, expected);
+    CheckpointPart part{.directory = folder.path(), .tag = "t", .id = 1};
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      part.tensors.push_back({fmt::format("weight{}/master@0", i),
+                              "F32",
+                              {kNumel},
+                              {std::shared_ptr<const void>(), tensors[i].data()}});
+    }
+    Gate gate;
+    part.tensors.insert(part.tensors.begin() + static_cast<std::ptrdiff_t>(place), gate.tensor());
+    part.index.emplace();
+    part.index->files = {checkpoint_file_name(1, 0)};
+    CheckpointSaver saver;
+    saver.start(std::move(part));
+    gate.wait_until_reached();
+    saver.release_tensors();
+    for (std::vector<float>& values : tensors) std::fill(values.begin(), values.end(), -1.0F);
+    EXPECT_TRUE(saver.is_busy());
+    gate.open();
+    saver.wait();
+    EXPECT_FALSE(saver.is_busy());
+    SavedPieces saved(folder.path() / "t", {checkpoint_file_name(1, 0)});
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      std::vector<float> read(kNumel);
+      saved.read({fmt::format("weight{}", i), "master", 0, kNumel}, read.data());
+      EXPECT_EQ(read, expected) << i;
+    }
+  }
 }
 
 // State that is in a file: never in memory as a whole, and unchanged until it is written.
@@ -78,7 +120,7 @@ TEST(CheckpointSaver, StreamsWhatIsReadFromElsewhere) {
   saver.start(std::move(part));
   may_read = true;
   may_read.notify_all();
-  saver.wait_for_copy();
+  saver.release_tensors();
   EXPECT_EQ(next, kNumel * 4) << "the state may change now";
   saver.wait();
   EXPECT_EQ(largest, 1 << 20);
@@ -102,6 +144,7 @@ TEST(CheckpointSaver, AFailedReadFailsTheSave) {
   part.index.emplace();
   CheckpointSaver saver;
   saver.start(std::move(part));
+  saver.release_tensors();
   EXPECT_THAT(refusal_of([&] { saver.wait(); }).message, HasSubstr("cannot read 16 bytes"));
   EXPECT_FALSE(fs::exists(folder.path() / "latest"));
 }

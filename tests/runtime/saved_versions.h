@@ -32,6 +32,9 @@ inline CheckpointPart part_of_version(const std::filesystem::path& directory, co
   return part;
 }
 
+// Starts the save, and goes on as training does: the tensors have other values when it returns.
+void save_and_go_on(CheckpointSaver& saver, CheckpointPart part);
+
 // The version of the checkpoint that `latest` names, 0: there is none. Throws where it is not whole, or its
 // elements are not all of one version.
 std::int64_t latest_version(const std::filesystem::path& directory);

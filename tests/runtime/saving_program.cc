@@ -16,7 +16,7 @@ void save_for_ever(const std::filesystem::path& directory) {
     for (int rank = kSavingRanks; rank-- > 0;) {
       CheckpointPart part = part_of_version(directory, tag, version, rank, version % 3 == 0 ? kMany : kFew);
       part.keep_last = 3;
-      savers[rank].start(std::move(part));
+      save_and_go_on(savers[rank], std::move(part));
     }
     savers[0].wait();
     std::printf("saved %lld\n", static_cast<long long>(version));
