@@ -208,6 +208,7 @@ TEST(ConfigKeys, OfMissingFeaturesAreRefusedWhenSwitchedOn) {
       R"("managed_gradient_accumulation": false)",
       R"("gradient_allreduce_op": "sum")",
       R"("checkpoint": {"load_universal": true})",
+      R"("checkpoint": {"use_node_local_storage": true})",
       R"("aio": {"use_gds": true})",
       R"("activation_checkpointing": {"partition_activations": true})",
       R"("activation_checkpointing": {"contiguous_memory_optimization": true})",

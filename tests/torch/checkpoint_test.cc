@@ -217,6 +217,105 @@ TEST(Checkpoint, SavingLeavesAModelAloneAsItWas) {
   for (const torch::Tensor& parameter : model->parameters()) EXPECT_FALSE(parameter.grad().defined());
 }
 
+// Of as many micro batches as the loading side has; the saving side had two.
+TEST(Checkpoint, ResumesAtTheBeginningOfAStepOfAnotherAccumulation) {
+  const TemporaryFolder folder;
+  Config saved = config_of(1), loaded = config_of(1);
+  saved.gradient_accumulation_steps = 2;
+  loaded.gradient_accumulation_steps = 4;
+  with_engines(1, saved, [&](Engine& engine) {
+    train(engine, 0, 6);
+    engine.save_checkpoint(folder.path().string());
+  });
+  with_engines(1, loaded, [&](Engine& engine) {
+    engine.load_checkpoint(folder.path().string());
+    engine.save_checkpoint(folder.path().string(), {.tag = "again"});
+    train(engine, 6, 3);
+    EXPECT_EQ(engine.global_steps(), 3);
+    train(engine, 9, 1);
+    EXPECT_EQ(engine.global_steps(), 4);
+  });
+}
+
+TEST(Checkpoint, ALossScaleIsRestoredOnlyFromDynamicToDynamic) {
+  const TemporaryFolder dynamic, none;
+  Config static_scale = config_of(1, DType::kFloat16);
+  static_scale.loss_scale.loss_scale = 64.0;
+  with_engines(1, config_of(1, DType::kFloat16), [&](Engine& engine) {
+    train(engine, 0, kSteps);
+    ASSERT_NE(engine.loss_scale(), 256.0);
+    engine.save_checkpoint(dynamic.path().string());
+  });
+  with_engines(1, config_of(1), [&](Engine& engine) { engine.save_checkpoint(none.path().string()); });
+  with_engines(1, static_scale, [&](Engine& engine) {
+    engine.load_checkpoint(dynamic.path().string());
+    EXPECT_EQ(engine.loss_scale(), 64.0);
+  });
+  with_engines(1, config_of(1, DType::kFloat16), [&](Engine& engine) {
+    engine.load_checkpoint(none.path().string());
+    EXPECT_EQ(engine.loss_scale(), 256.0);
+  });
+}
+
+struct BufferedImpl : torch::nn::Module {
+  BufferedImpl(const torch::Tensor& buffer) {
+    weight = register_parameter("weight", torch::ones({3}));
+    register_buffer("buffer", buffer);
+  }
+  torch::Tensor forward(const torch::Tensor& input) { return (input * weight).sum(); }
+  torch::Tensor weight;
+};
+TORCH_MODULE(Buffered);
+
+TEST(Checkpoint, KeepsBuffersOfEveryTypeThatFilesHave) {
+  for (const torch::Dtype type : {torch::kChar, torch::kShort, torch::kBool, torch::kComplexFloat}) {
+    const TemporaryFolder folder;
+    const torch::Tensor values = torch::tensor({0, 1, 1}).to(type);
+    run_ranks(2, [&](int, const std::shared_ptr<Communicator>& communicator) {
+      const Buffered model(values.clone());
+      const auto engine = initialize(model, config_of(1), rank_options(communicator));
+      engine->save_checkpoint(folder.path().string());
+      model->buffers().front().zero_();
+      engine->load_checkpoint(folder.path().string());
+      EXPECT_TRUE(torch::equal(model->buffers().front(), values)) << type;
+    });
+  }
+}
+
+TEST(Checkpoint, ABufferThatFilesCannotHoldIsNamedOnAllRanks) {
+  const TemporaryFolder folder;
+  run_ranks(2, [&](int, const std::shared_ptr<Communicator>& communicator) {
+    const Buffered model(torch::ones({2}, torch::kComplexDouble));
+    const auto engine = initialize(model, config_of(1), rank_options(communicator));
+    const Refusal refusal = refusal_of([&] { engine->save_checkpoint(folder.path().string()); });
+    EXPECT_EQ(refusal.code, ErrorCode::kUnsupported);
+    EXPECT_THAT(refusal.message, HasSubstr("buffer/buffer"));
+  });
+}
+
+TEST(Checkpoint, RanksThatNameDifferentTagsAreToldSo) {
+  const TemporaryFolder folder;
+  with_engines(2, config_of(1), [&](Engine& engine) {
+    const std::string tag = fmt::format("best_{}", engine.rank());
+    const Refusal refusal = refusal_of([&] { engine.save_checkpoint(folder.path().string(), {.tag = tag}); });
+    EXPECT_EQ(refusal.code, ErrorCode::kInvalidArgument);
+    EXPECT_THAT(refusal.message, HasSubstr(tag));
+  });
+  EXPECT_TRUE(fs::is_empty(folder.path()));
+}
+
+TEST(Checkpoint, FilesOfTheProgramUnderTheTagStay) {
+  const TemporaryFolder folder;
+  with_engines(1, config_of(1), [&](Engine& engine) {
+    engine.save_checkpoint(folder.path().string(), {.tag = "best"});
+    folder.write("best/model.safetensors", "");
+    folder.write("best/00000001.rank_7.safetensors.incomplete", "");
+    engine.save_checkpoint(folder.path().string(), {.tag = "best"});
+  });
+  EXPECT_TRUE(fs::exists(folder.path() / "best" / "model.safetensors"));
+  EXPECT_FALSE(fs::exists(folder.path() / "best" / "00000001.rank_7.safetensors.incomplete"));
+}
+
 TEST(Checkpoint, WithinAStepIsRefused) {
   const TemporaryFolder folder;
   Config config = config_of(0);

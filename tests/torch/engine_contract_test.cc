@@ -121,6 +121,7 @@ struct OddTensorsImpl : torch::nn::Module {
     register_buffer("strided", filled({4, 2}, torch::kFloat).t());
     register_buffer("int8", torch::full({3}, seed, torch::kChar));
     register_buffer("int16", torch::full({}, seed, torch::kShort));
+    register_buffer("expanded", torch::full({3, 1}, seed, torch::kLong).expand({3, 4}));
     register_buffer("bool", torch::full({2}, seed == 0, torch::kBool));
     register_buffer("complex", torch::full({2}, c10::complex<float>(1.0f, static_cast<float>(seed)),
                                            torch::kComplexFloat));

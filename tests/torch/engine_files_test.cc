@@ -242,10 +242,52 @@ TEST(GatheredParameters, AreReadByOneRankAloneAndChangedByAnother) {
   }
 }
 
+// Its 16-bit values say less than a master, which others must not start anew from.
+TEST(GatheredParameters, KeepTheMastersOfWhatIsNotChanged) {
+  for (int stage = 0; stage <= 3; ++stage) {
+    SCOPED_TRACE(fmt::format("stage {}", stage));
+    const TemporaryFolder folder;
+    with_engines(2, config_of(stage, DType::kBFloat16), [&](Engine& engine, NetImpl& model) {
+      for (int step = 0; step < 3; ++step) train_step(engine, step);
+      engine.save_checkpoint((folder.path() / "before").string());
+      {
+        const GatheredParameters scope(engine, {model.first->bias}, /*modifier_rank=*/0);
+        const torch::NoGradGuard no_grad;
+        if (engine.rank() == 0) model.first->bias.fill_(0.5);
+      }
+      engine.save_checkpoint((folder.path() / "after").string());
+    });
+    std::map<std::string, torch::Tensor> masters[2];
+    for (int i = 0; i < 2; ++i) {
+      const fs::path name = i == 0 ? "before" : "after";
+      consolidate({.checkpoint = folder.path() / name, .output = folder.path() / name / "fp32"});
+      masters[i] = weights_in(folder.path() / name / "fp32" / "model.safetensors");
+    }
+    for (const auto& [name, values] : masters[0]) {
+      if (name == "first.bias") {
+        EXPECT_TRUE(torch::equal(masters[1].at(name), torch::full_like(values, 0.5)));
+      } else {
+        EXPECT_TRUE(torch::equal(masters[1].at(name), values)) << name;
+      }
+    }
+    const torch::Tensor& other = masters[0].at("second.bias");
+    EXPECT_FALSE(torch::equal(other.to(torch::kBFloat16).to(torch::kFloat), other)) << "finer than bf16";
+  }
+}
+
 TEST(GatheredParameters, RefusesARankThatIsNotThere) {
   with_engines(1, config_of(0), [&](Engine& engine, NetImpl& model) {
     EXPECT_EQ(refusal_of([&] { GatheredParameters(engine, {model.first->weight}, 3); }).code,
               ErrorCode::kInvalidArgument);
+  });
+}
+
+TEST(Observers, LeaveACommunicatorThatCanBeSplit) {
+  Config config = config_of(1);
+  config.comms_logger.enabled = true;
+  with_engines(2, config, [&](Engine& engine, NetImpl&) {
+    const auto part = engine.communicator().split(engine.rank(), 0);
+    EXPECT_EQ(part->size(), 1);
   });
 }
 

@@ -152,6 +152,25 @@ TEST(ZeroInit, GivesAllRanksTheValuesOfTheFirst) {
   }
 }
 
+TEST(ZeroInit, LeavesAloneWhatIsMadeOnceAnEngineHasTheParameters) {
+  run_ranks(2, [&](int rank, const std::shared_ptr<Communicator>& communicator) {
+    at::set_num_threads(1);
+    const zero::Init scope(communicator, kInMemory);
+    const Tower model(7);
+    const auto engine = initialize(model, config_of(3), rank_options(communicator));
+    torch::Tensor noise;  // a program's own, of this rank
+    {
+      const torch::NoGradGuard no_grad;
+      noise = torch::empty({kWidth, kWidth}).fill_(rank + 1.0);
+    }
+    noise.requires_grad_(true);
+    const torch::Tensor twice = noise * 2;
+    EXPECT_EQ(twice.mean().item<double>(), 2.0 * (rank + 1));
+    EXPECT_TRUE(has_memory(noise));
+    EXPECT_EQ(noise.mean().item<double>(), rank + 1.0);
+  });
+}
+
 TEST(ZeroInit, TakesChangesAfterTheModelWasMade) {
   const Modify scale = [](TowerImpl& model, int) {
     const torch::NoGradGuard no_grad;
