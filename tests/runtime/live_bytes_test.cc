@@ -8,7 +8,6 @@
 #include <atomic>
 #include <chrono>
 #include <future>
-#include <numeric>
 #include <thread>
 
 namespace deepscale::testing {
@@ -82,45 +81,57 @@ TEST(LiveBytes, OfAReaderThatIsThroughAreNotReadAgain) {
   live.release();
 }
 
-// The reader from the begin and the copies from the end meet anywhere.
+// The reader from the begin and the copies from the end meet anywhere, mostly at a block that is being
+// copied, since the pieces of the reader are small.
 TEST(LiveBytes, AreReadAsTheyWereWhileAnotherThreadReleasesThem) {
-  const std::vector<Bytes> expected = make_runs();
-  for (int turn = 0; turn < 30; ++turn) {
-    std::vector<Bytes> runs = make_runs();
+  constexpr std::int64_t kPiece = 4096, kPieces = 10'000;
+  const Bytes expected(kPieces * kPiece, 7);
+  for (int turn = 0; turn < 5; ++turn) {
+    Bytes memory = expected, read(expected.size());
     LiveBytes live;
-    const std::vector<ByteSource> sources = sources_of(live, runs);
-    std::atomic<int> piece = -1;
+    const ByteSource source = live.add(memory.data(), kPieces * kPiece);
+    std::atomic<bool> is_releasing = false;
     std::thread trainer([&] {
-      for (int seen = piece; seen < turn; seen = piece) piece.wait(seen);
+      is_releasing = true;
+      is_releasing.notify_one();
       live.release();
-      change(runs);
+      std::fill(memory.begin(), memory.end(), static_cast<unsigned char>(8));
     });
-    EXPECT_EQ(read_runs(expected, sources, 200'000,
-                        [&](int number) {
-                          piece = number;
-                          piece.notify_one();
-                        }),
-              expected);
+    is_releasing.wait(false);
+    for (std::int64_t i = 0; i < kPieces; ++i) source(i * kPiece, kPiece, read.data() + i * kPiece);
     trainer.join();
+    EXPECT_TRUE(read == expected);
   }
 }
 
 TEST(LiveBytes, ThatCannotBeCopiedAreWaitedFor) {
   std::atomic<int> calls = 0;
+  std::atomic<bool> is_last = false, may_end = false;
+  Bytes before(3000, 1), read(4000);
   LiveBytes live;
-  Bytes after(3000, 1);
-  const ByteSource uncopied = live.add([&](std::int64_t, std::int64_t, void*) { ++calls; }, 4000);
-  const ByteSource copied = live.add(after.data(), 3000);
+  const ByteSource copied = live.add(before.data(), 3000);
+  const ByteSource uncopied = live.add(
+      [&](std::int64_t, std::int64_t, void*) {
+        if (++calls < 4) return;
+        is_last = true;
+        is_last.notify_one();
+        may_end.wait(false);
+      },
+      4000);
   std::thread reader([&] {
-    Bytes read(4000);
-    for (std::int64_t begin = 0; begin < 4000; begin += 1000) uncopied(begin, 1000, read.data());
     copied(0, 3000, read.data());
-    EXPECT_EQ(std::accumulate(read.begin(), read.begin() + 3000, 0), 3000);
+    for (std::int64_t begin = 0; begin < 4000; begin += 1000) uncopied(begin, 1000, read.data() + 3000);
   });
-  live.release();
+  std::future<void> released = std::async(std::launch::async, [&] { live.release(); });
+  is_last.wait(false);
+  EXPECT_EQ(released.wait_for(std::chrono::milliseconds(20)), std::future_status::timeout)
+      << "the last piece is being read";
+  may_end = true;
+  may_end.notify_one();
+  released.get();
   EXPECT_EQ(calls, 4);
-  after.assign(3000, 2);
   reader.join();
+  EXPECT_EQ(std::count(read.begin(), read.begin() + 3000, 1), 3000);
 }
 
 TEST(LiveBytes, AreReleasedWhenTheReaderGivesUp) {
