@@ -110,6 +110,7 @@ Engine::Parts::Parts(std::shared_ptr<torch::nn::Module> module, const Config& co
        .persistence_threshold = config.zero.param_persistence_threshold});
   flops_profiler = FlopsProfiler::make(config, options.layout.rank == 0, tensors.numel(), logger);
   optimizer = make_optimizer(optimizer_config, stage->layout(), offload.optimizer_file);
+  if (device.is_cpu()) step_memory.emplace();  // what is made until here stays
 }
 
 double Engine::Parts::global_norm() {
@@ -149,6 +150,7 @@ StepResult Engine::Parts::update() {
   }
   if (config.dtype == DType::kFloat16) loss_scaler.update(overflow);
   stage->clear_gradients();
+  if (step_memory) step_memory->end_step();
   ++progress.global_steps;
   if (overflow) {
     ++progress.skipped_steps;

@@ -13,6 +13,7 @@
 #include "runtime/engine/flops_profiler.h"
 #include "runtime/engine/model_tensors.h"
 #include "runtime/engine/optimizer.h"
+#include "runtime/engine/step_memory.h"
 #include "runtime/engine/tensor_collectives.h"
 #include "runtime/engine/zero_stage.h"
 #include "runtime/monitor/comms_logger.h"
@@ -57,6 +58,7 @@ struct Engine::Parts {
   std::shared_ptr<CommsRecord> comms_record;  // with comms_logger
   TensorCollectives collectives;
   torch::Device device = torch::kCPU;
+  std::optional<StepMemory> step_memory;  // on the CPU
   torch::Dtype dtype = torch::kFloat;
   std::unique_ptr<ZeroStage> stage;
   OptimizerConfig optimizer_config;

@@ -115,8 +115,9 @@ class Gpt2 : public LanguageModel {
 
  protected:
   at::Tensor embed_tokens(const at::Tensor& input_ids, const ForwardContext& context) override {
-    const at::Tensor embedded =
-        transformer_->wte->forward(input_ids) + transformer_->wpe->forward(context.positions);
+    Embedding& table = *transformer_->wte;
+    const at::Tensor words = lm_head_ ? table.forward(input_ids) : table.forward_tied(input_ids);
+    const at::Tensor embedded = words + transformer_->wpe->forward(context.positions);
     return drop(embedded, config().embedding_dropout, is_training());
   }
 

@@ -8,33 +8,9 @@
 
 #include "comm/base/error.h"
 #include "runtime/models/linear_product.h"
+#include "runtime/models/tied_embedding.h"
 
 namespace deepscale {
-namespace {
-
-// hidden * weight^T. A weight that is an embedding too has two gradients, which autograd adds in place where
-// the first is not a view, as at::linear's can be: that saves a third one of a whole vocabulary.
-struct TiedScores : torch::autograd::Function<TiedScores> {
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& hidden,
-                            const at::Tensor& weight) {
-    context->save_for_backward({hidden, weight});
-    return linear_product(hidden, weight);
-  }
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
-                                                 const torch::autograd::variable_list& gradients) {
-    const auto saved = context->get_saved_variables();
-    const at::Tensor &hidden = saved[0], &weight = saved[1], &scores = gradients[0];
-    at::Tensor of_hidden, of_weight;
-    if (context->needs_input_grad(0)) of_hidden = linear_product(scores, weight.t());
-    if (context->needs_input_grad(1)) {
-      const at::Tensor rows = scores.reshape({-1, scores.size(-1)});
-      of_weight = linear_product(rows.t(), hidden.reshape({-1, hidden.size(-1)}).t());
-    }
-    return {of_hidden, of_weight};
-  }
-};
-
-}  // namespace
 
 Linear::Linear(const Options& options) : options_(options) {
   const auto [inputs, outputs] = std::pair(options.inputs, options.outputs);
@@ -139,8 +115,12 @@ at::Tensor Embedding::forward(const at::Tensor& indices) {
   return at::embedding(weight, indices, padding_row_);
 }
 
+at::Tensor Embedding::forward_tied(const at::Tensor& indices) {
+  return weight.is_cpu() ? tied_rows(weight, indices, padding_row_) : forward(indices);
+}
+
 at::Tensor Embedding::scores(const at::Tensor& hidden) {
-  return TiedScores::apply(hidden, weight);
+  return tied_scores(hidden, weight);
 }
 
 LayerNorm::LayerNorm(std::int64_t size, double epsilon) : epsilon_(epsilon) {

@@ -81,6 +81,9 @@ class Embedding : public torch::nn::Module {
   // A row of padding gets no gradient; -1: there is none.
   Embedding(std::int64_t rows, std::int64_t size, std::int64_t padding_row = -1);
   at::Tensor forward(const at::Tensor& indices);
+  // The same for a weight whose scores() are part of the same loss (tied_embedding.h). Without them the
+  // weight's grad() is sparse.
+  at::Tensor forward_tied(const at::Tensor& indices);
   // Scores of all rows, for a head that is tied to its embedding: hidden * weight^T.
   at::Tensor scores(const at::Tensor& hidden);
 

@@ -163,7 +163,9 @@ class Llama : public LanguageModel {
 
  protected:
   at::Tensor embed_tokens(const at::Tensor& input_ids, const ForwardContext&) override {
-    return drop(model_->embed_tokens->forward(input_ids), config().embedding_dropout, is_training());
+    Embedding& table = *model_->embed_tokens;
+    const at::Tensor words = lm_head_ ? table.forward(input_ids) : table.forward_tied(input_ids);
+    return drop(words, config().embedding_dropout, is_training());
   }
 
  private:

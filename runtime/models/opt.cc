@@ -147,7 +147,8 @@ class Opt : public LanguageModel {
 
  protected:
   at::Tensor embed_tokens(const at::Tensor& input_ids, const ForwardContext& context) override {
-    at::Tensor words = decoder().embed_tokens->forward(input_ids);
+    Embedding& table = *decoder().embed_tokens;
+    at::Tensor words = lm_head_ ? table.forward(input_ids) : table.forward_tied(input_ids);
     if (decoder().project_in) words = decoder().project_in->forward(words);
     return words + decoder().embed_positions->forward(context.positions + kPositionOffset);
   }
