@@ -82,7 +82,9 @@ WorldLayout WorldLayout::from_environment(const Environment& environment) {
   layout.master_addr = environment.get_or("MASTER_ADDR", "");
   layout.master_port = read(environment, "MASTER_PORT", 0);
   layout.job_id = environment.get_or("DEEPSCALE_JOB_ID", "");
-  layout.generation = read(environment, "DEEPSCALE_GENERATION", 0);
+  const bool has_generation = environment.has("DEEPSCALE_GENERATION");
+  layout.generation =
+      read(environment, has_generation ? "DEEPSCALE_GENERATION" : "TORCHELASTIC_RESTART_COUNT", 0);
   layout.launcher_serves_store = environment.get_or("TORCHELASTIC_USE_AGENT_STORE", "") == "True";
 
   const Names* names = find_names(environment);

@@ -15,6 +15,7 @@
 
 #include "comm/base/error.h"
 #include "comm/message_header.h"
+#include "comm/store/socket.h"
 
 namespace deepscale::tcp {
 
@@ -147,7 +148,7 @@ class Rendezvous {
  private:
   // A connection that is not known to be a peer's yet.
   struct Candidate {
-    explicit Candidate(Socket connected) : socket(std::move(connected)) {}
+    explicit Candidate(Socket opened) : socket(std::move(opened)) {}
     Socket socket;
     Greeting received;
     Greeting sent;
@@ -164,6 +165,7 @@ class Rendezvous {
     ErrorValue failure;
     const auto address = asio::ip::make_address(options_.listen_address, failure);
     if (!failure) listener_.open(Endpoint(address, 0).protocol(), failure);
+    if (!failure) keep_from_children(listener_.native_handle());
     if (!failure) listener_.bind(Endpoint(address, 0), failure);
     if (!failure) listener_.listen(Socket::max_listen_connections, failure);
     if (failure) {
@@ -178,6 +180,7 @@ class Rendezvous {
   }
 
   CandidatePointer add_candidate(Socket socket) {
+    keep_from_children(socket.native_handle());
     return candidates_.emplace_back(std::make_shared<Candidate>(std::move(socket)));
   }
 
@@ -213,12 +216,18 @@ class Rendezvous {
 
   void connect_to(int peer) {
     const Contact contact = fetch(peer);
-    const auto candidate = add_candidate(Socket(context_));
-    candidate->sent = make_greeting(contact.ticket);
-    candidate->socket.async_connect(contact.endpoint, [=, this](const ErrorValue& failure) {
-      if (!failure) return greet(candidate, peer);
+    const auto fail_to_connect = [=, this](const ErrorValue& failure) {
       fail_to_reach(peer, fmt::format("{} port {}: {}", contact.endpoint.address().to_string(),
                                       contact.endpoint.port(), reason_of(failure)));
+    };
+    Socket socket(context_);
+    ErrorValue failed_to_open;
+    socket.open(contact.endpoint.protocol(), failed_to_open);
+    if (failed_to_open) return fail_to_connect(failed_to_open);
+    const auto candidate = add_candidate(std::move(socket));
+    candidate->sent = make_greeting(contact.ticket);
+    candidate->socket.async_connect(contact.endpoint, [=, this](const ErrorValue& failure) {
+      failure ? fail_to_connect(failure) : greet(candidate, peer);
     });
   }
 

@@ -56,6 +56,24 @@ TEST(JobStore, ALauncherThatServesIsOnlyConnectedTo) {
   EXPECT_EQ(plain->get("deepscale/3/k", Deadline::after(30s)), "v");
 }
 
+// A second attempt in torchrun's store finds nothing of the first.
+TEST(JobStore, ARestartFindsAnEmptyStore) {
+  HostedStoreServer launcher({});
+  Environment environment;
+  for (const auto& [name, value] :
+       {std::pair("RANK", "0"), std::pair("WORLD_SIZE", "2"), std::pair("MASTER_ADDR", "127.0.0.1"),
+        std::pair("TORCHELASTIC_USE_AGENT_STORE", "True")}) {
+    environment.set(name, value);
+  }
+  environment.set("MASTER_PORT", std::to_string(launcher.port()));
+  for (const char* attempt : {"0", "1"}) {
+    environment.set("TORCHELASTIC_RESTART_COUNT", attempt);
+    const auto store =
+        join_job_store(WorldLayout::from_environment(environment), Logger(), Deadline::after(30s));
+    EXPECT_EQ(store->add("rank 0 was here", 1), 1) << "attempt " << attempt;
+  }
+}
+
 // Rank 0 is done first and leaves; the others still need the store then.
 TEST(JobStore, RankZeroLeavesLast) {
   std::promise<void> rank_zero_is_leaving;

@@ -41,6 +41,16 @@ TEST(WorldLayout, ReadsTheTorchrunContract) {
   EXPECT_EQ(layout.started_by, StartedBy::kEnvironment);
 }
 
+// torchrun's store outlives an attempt: who restarts must not read what the ranks before it wrote.
+TEST(WorldLayout, ARestartOfTorchrunIsAGeneration) {
+  Environment environment = make_environment({{"RANK", "0"}, {"WORLD_SIZE", "2"}});
+  EXPECT_EQ(WorldLayout::from_environment(environment).generation, 0);
+  environment.set("TORCHELASTIC_RESTART_COUNT", "2");
+  EXPECT_EQ(WorldLayout::from_environment(environment).generation, 2);
+  environment.set("DEEPSCALE_GENERATION", "1");
+  EXPECT_EQ(WorldLayout::from_environment(environment).generation, 1);
+}
+
 TEST(WorldLayout, RecognisesOtherLaunchers) {
   const WorldLayout open_mpi =
       WorldLayout::from_environment(make_environment({{"OMPI_COMM_WORLD_RANK", "2"},
