@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "comm/base/clock.h"
+#include "tests/agents/child_run.h"
 
 namespace deepscale::testing {
 
