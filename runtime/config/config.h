@@ -84,6 +84,7 @@ struct OffloadConfig {
   OffloadDevice device = OffloadDevice::kNone;
   std::string nvme_path;
   bool pin_memory = true;
+  double ratio = 1.0;  // of the optimizer's state; offload_optimizer only
 };
 
 // Asynchronous file I/O of offloading to nvme.

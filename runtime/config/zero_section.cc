@@ -52,10 +52,7 @@ void read_offload_optimizer(const Value& section, OffloadConfig& offload) {
       {"pipeline_write", accepted(kBool)},
       {"pipeline", accepted(kBool)},
       {"fast_init", accepted(kBool)},
-      {"ratio",
-       [](const Value& value) {
-         if (value.as_number(0.0, 1.0) < 1.0) value.not_here("offloading a part of the optimizer state");
-       }},
+      {"ratio", [&](const Value& value) { offload.ratio = value.as_number(0.0, 1.0); }},
       {"super_offload", off_only("super_offload")},
       {"cpuadam_cores_perc", accepted(kNumber)},
   });
@@ -173,6 +170,8 @@ void read_zero_optimization(const Value& section, ZeroConfig& zero) {
   for (Key& key : keys_of_missing_features()) keys.push_back(std::move(key));
   section.read_section(keys);
   zero.overlap_comm = overlap_comm.value_or(zero.stage == 3);
+  if (zero.stage < 3 && zero.offload_optimizer.ratio < 1.0)
+    section.fail("offload_optimizer.ratio below 1 needs stage 3; set \"stage\": 3, or remove the ratio");
   if (zero.stage < 3 && zero.offload_param.device != OffloadDevice::kNone)
     section.warn("offload_param has no effect below stage 3");
 }

@@ -154,11 +154,11 @@ std::vector<TensorToSave> tensors_to_save(const CheckpointSubject& subject, bool
       for (const SegmentPiece& piece : pieces) {
         const std::string name = fmt::format("{}/{}@{}", piece.parameter, quantity, piece.parameter_offset);
         const Optimizer::Range range = range_of(piece, quantity);
-        if (subject.optimizer.reads_from_file(quantity)) {
+        if (subject.optimizer.reads_from_file(range)) {
           all.push_back(to_stream(name, subject.optimizer, range));
         } else {
           all.push_back(to_save(name, subject.optimizer.read(range),
-                                in_background && subject.optimizer.reads_in_place(quantity)));
+                                in_background && subject.optimizer.reads_in_place(range)));
         }
       }
     }

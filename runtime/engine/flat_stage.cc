@@ -62,6 +62,7 @@ void FlatStage::take_parameters() {
     const ParameterSlice owned = storage_->owned(bucket).values;
     segments_.push_back(
         {.master = masters_.add_segment(owned), .gradient = at::Tensor(), .parameter = owned});
+    segments_.back().is_offloaded = masters_.is_offloaded(segments_.size() - 1);
   }
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     // Masters start from the full-precision values, not from their rounding to 16 bits.
@@ -73,7 +74,7 @@ void FlatStage::take_parameters() {
     const PartitionPlan::Parameter& placed = plan_.parameters()[i];
     const ParameterStorage::Owned owned = storage_->owned(placed.bucket);
     const OwnedPart part = owned_part(placed, owned);
-    if (part.numel == 0 || masters_.are_parameters(owned.values)) continue;
+    if (part.numel == 0 || masters_.are_parameters(static_cast<std::size_t>(placed.bucket))) continue;
     masters_.write(static_cast<std::size_t>(placed.bucket), part.owned_offset,
                    values.narrow(0, part.parameter_offset, part.numel));
   }
@@ -84,7 +85,7 @@ void FlatStage::take_parameters() {
 void FlatStage::adopt_written(int bucket, const at::Tensor& values) {
   const auto segment = static_cast<std::size_t>(bucket);
   const ParameterSlice& former = segments_[segment].parameter;
-  if (masters_.are_parameters(former)) return;
+  if (masters_.are_parameters(segment)) return;
   for (const SegmentPiece& piece : pieces()) {
     if (piece.segment != segment) continue;
     const at::Tensor now = values.narrow(0, piece.segment_offset, piece.numel);

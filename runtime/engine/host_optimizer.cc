@@ -138,7 +138,7 @@ void HostOptimizer::update_in_file(const std::vector<Segment>& segments, const U
       const std::int64_t end = std::min(first + numels_[segment], chunk_end);
       if (begin < end) {
         const auto place = [&](const char* quantity) -> float* {
-          if (!reads_from_file(quantity)) return nullptr;
+          if (!is_in_file(quantity)) return nullptr;
           return chunk.values[static_cast<std::size_t>(file_quantity(quantity))] + (begin - chunk.begin);
         };
         Run run{.gradient = segments[segment].gradient.view({-1}).narrow(0, begin - first, end - begin),
@@ -206,7 +206,7 @@ std::vector<std::string> HostOptimizer::quantities() const {
   return quantities;
 }
 
-bool HostOptimizer::reads_from_file(const std::string& quantity) const {
+bool HostOptimizer::is_in_file(const std::string& quantity) const {
   return std::find(file_quantities_.begin(), file_quantities_.end(), quantity) != file_quantities_.end();
 }
 
@@ -216,7 +216,7 @@ int HostOptimizer::file_quantity(const std::string& quantity) const {
 }
 
 at::Tensor HostOptimizer::read(const Range& range) {
-  if (!reads_from_file(range.quantity))
+  if (!is_in_file(range.quantity))
     return floats_of(in_memory(range.quantity, range.segment) + range.begin, range.numel);
   at::Tensor values = at::empty({range.numel}, at::kFloat);
   file_->read(file_quantity(range.quantity), first_elements_[range.segment] + range.begin, range.numel,
@@ -224,12 +224,8 @@ at::Tensor HostOptimizer::read(const Range& range) {
   return values;
 }
 
-bool HostOptimizer::reads_in_place(const std::string& quantity) const {
-  return !reads_from_file(quantity);
-}
-
 void HostOptimizer::write(const Range& range, const at::Tensor& values) {
-  if (!reads_from_file(range.quantity)) {
+  if (!is_in_file(range.quantity)) {
     floats_of(in_memory(range.quantity, range.segment) + range.begin, range.numel).copy_(values);
     return;
   }

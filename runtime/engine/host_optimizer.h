@@ -24,8 +24,8 @@ class HostOptimizer final : public Optimizer {
   void step(const std::vector<Segment>& segments, const StepOptions& options) override;
   std::vector<std::string> quantities() const override;
   at::Tensor read(const Range& range) override;
-  bool reads_in_place(const std::string& quantity) const override;
-  bool reads_from_file(const std::string& quantity) const override;
+  bool reads_in_place(const Range& range) const override { return !is_in_file(range.quantity); }
+  bool reads_from_file(const Range& range) const override { return is_in_file(range.quantity); }
   void write(const Range& range, const at::Tensor& values) override;
   std::int64_t state_bytes() const override;
 
@@ -37,6 +37,7 @@ class HostOptimizer final : public Optimizer {
   void update_runs(std::vector<Run> runs, const UpdateRule& rule);
   ParameterSlice written_parameter(std::size_t segment, std::int64_t begin, std::int64_t numel) const;
   at::Tensor buffer_for(at::Tensor& buffer, const ParameterSlice& slice, std::int64_t numel);
+  bool is_in_file(const std::string& quantity) const;
   int file_quantity(const std::string& quantity) const;
   float* in_memory(const std::string& quantity, std::size_t segment) const;
 

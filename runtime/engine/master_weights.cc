@@ -6,35 +6,39 @@
 
 namespace deepscale {
 
-bool MasterWeights::are_parameters(const ParameterSlice& parameter) const {
-  if (placement_.file || parameter.is_in_file() || parameter.dtype() != at::kFloat) return false;
-  return !placement_.device || parameter.is_on(*placement_.device);
-}
-
+// Spread evenly: as many elements as the share allows have been offloaded after each segment.
 at::Tensor MasterWeights::add_segment(const ParameterSlice& parameter) {
-  at::Tensor master;
-  if (placement_.file) {
-    first_elements_.push_back(placement_.file->add_segment(parameter.numel()));
-  } else if (are_parameters(parameter)) {
-    master = parameter.tensor();
+  numel_ += parameter.numel();
+  const auto allowed = placement_.offloaded_share * static_cast<double>(numel_);
+  Place place{.is_offloaded = static_cast<double>(offloaded_numel_ + parameter.numel()) <= allowed};
+  if (place.is_offloaded) offloaded_numel_ += parameter.numel();
+  const bool is_in_file = place.is_offloaded && placement_.file;
+  const auto device = place.is_offloaded ? placement_.device : std::nullopt;
+  place.is_parameter = !is_in_file && !parameter.is_in_file() && parameter.dtype() == at::kFloat &&
+                       (!device || parameter.is_on(*device));
+  if (is_in_file) {
+    place.first_element = placement_.file->add_segment(parameter.numel());
+  } else if (place.is_parameter) {
+    place.tensor = parameter.tensor();
   } else {
     const at::Tensor& like = parameter.tensor();
-    const c10::Device device = placement_.device ? *placement_.device : like.device();
+    const c10::Device where = device ? *device : like.defined() ? like.device() : c10::Device(c10::kCPU);
     const std::vector<std::int64_t> shape =
         like.defined() ? like.sizes().vec() : std::vector{parameter.numel()};
-    master = at::zeros(shape, at::TensorOptions(at::kFloat).device(device));
+    place.tensor = at::zeros(shape, at::TensorOptions(at::kFloat).device(where));
   }
-  masters_.push_back(master);
-  return master;
+  places_.push_back(place);
+  return place.tensor;
 }
 
 void MasterWeights::write(std::size_t segment, std::int64_t begin, const at::Tensor& values) {
-  if (!placement_.file) {
-    masters_[segment].view({-1}).narrow(0, begin, values.numel()).copy_(values.view({-1}));
+  const Place& place = places_[segment];
+  if (place.tensor.defined()) {
+    place.tensor.view({-1}).narrow(0, begin, values.numel()).copy_(values.view({-1}));
     return;
   }
   const at::Tensor flat = values.to(at::kCPU, at::kFloat).contiguous();
-  placement_.file->write(kMasterQuantity, first_elements_[segment] + begin, flat.numel(),
+  placement_.file->write(kMasterQuantity, place.first_element + begin, flat.numel(),
                          flat.const_data_ptr<float>());
 }
 

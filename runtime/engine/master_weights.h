@@ -16,6 +16,7 @@ namespace deepscale {
 struct MasterPlacement {
   std::optional<c10::Device> device;  // empty: the parameters', which are not in files
   std::shared_ptr<StateFile> file;    // not null: in its kMasterQuantity instead
+  double offloaded_share = 1.0;       // of the elements; for the others both are as if empty
 };
 
 class MasterWeights {
@@ -25,15 +26,22 @@ class MasterWeights {
   // The master for the next segment, whose parameter is given, with values still to be written unless it is
   // the parameter itself; undefined where it is in the file.
   at::Tensor add_segment(const ParameterSlice& parameter);
-  // Whether that is so for a parameter like this.
-  bool are_parameters(const ParameterSlice& parameter) const;
+  bool is_offloaded(std::size_t segment) const { return places_[segment].is_offloaded; }
+  bool are_parameters(std::size_t segment) const { return places_[segment].is_parameter; }
   // Elements of a segment from `begin` on; flat, of any dtype and on any device. Files: Error(kSystem).
   void write(std::size_t segment, std::int64_t begin, const at::Tensor& values);
 
  private:
+  struct Place {
+    bool is_offloaded;
+    bool is_parameter = false;
+    at::Tensor tensor;
+    std::int64_t first_element = 0;  // in the file, where the tensor is undefined
+  };
+
   const MasterPlacement placement_;
-  std::vector<at::Tensor> masters_;
-  std::vector<std::int64_t> first_elements_;  // in the file
+  std::vector<Place> places_;
+  std::int64_t numel_ = 0, offloaded_numel_ = 0;
 };
 
 }  // namespace deepscale

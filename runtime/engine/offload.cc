@@ -45,6 +45,8 @@ OffloadPlan plan_offload(const OffloadRequest& request, Logger& logger) {
   const OffloadConfig& offload = request.config.zero.offload_optimizer;
   if (offload.device != OffloadDevice::kNone || plan.parameters.is_elsewhere())
     plan.masters.device = c10::Device(c10::kCPU);
+  // Parameters that are elsewhere are updated where they are.
+  if (!plan.parameters.is_elsewhere()) plan.masters.offloaded_share = offload.ratio;
   if (offload.device != OffloadDevice::kNvme) return plan;
   const bool parameters_are_masters =
       request.device.is_cpu() && request.config.dtype == DType::kFloat32 && !plan.parameters.file;

@@ -5,6 +5,9 @@
 //   cpu                 host memory                  host memory; gradients come down, parameters go up
 //   nvme                a file in nvme_path          the same, through host memory
 //
+// With a `ratio` below 1 (stage 3, parameters on the model's device) so much of the state is offloaded, by
+// elements in whole buckets, and the rest is updated on the model's device.
+//
 // In fp32 on the CPU the parameters are the masters, and the file holds the moments; else it holds masters
 // too.
 //

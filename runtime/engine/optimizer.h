@@ -28,6 +28,7 @@ struct Segment {
   at::Tensor gradient;  // floating-point
   // What the model reads; the same tensor as master in fp32 training, where it is one.
   ParameterSlice parameter;
+  bool is_offloaded = true;  // where a part of the optimizer's state stays on the model's device: not that
 
   bool has_master_apart() const { return parameter.is_in_file() || !master.is_same(parameter.tensor()); }
 };
@@ -61,8 +62,8 @@ class Optimizer {
   };
   // On the CPU, contiguous.
   virtual at::Tensor read(const Range& range) = 0;
-  virtual bool reads_in_place(const std::string& quantity) const = 0;       // read() gives the state itself
-  virtual bool reads_from_file(const std::string&) const { return false; }  // any thread may, meanwhile
+  virtual bool reads_in_place(const Range& range) const = 0;          // read() gives the state itself
+  virtual bool reads_from_file(const Range&) const { return false; }  // any thread may, meanwhile
   virtual void write(const Range& range, const at::Tensor& values) = 0;
 
   // Steps taken; set after the quantities were filled from a checkpoint.
@@ -77,8 +78,8 @@ class Optimizer {
 };
 
 // State begins as zero. `layout`: the segments as later steps have them, in order and size, gradients
-// undefined. `file`: where moments (and masters that the layout lacks) are kept; null: in memory, on the
-// masters' device.
+// undefined. `file`: where moments (and masters that the layout lacks) of offloaded segments are; null: in
+// memory. State in memory is on the masters' device.
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config, const std::vector<Segment>& layout,
                                           std::shared_ptr<StateFile> file = nullptr);
 

@@ -14,8 +14,12 @@ SingleProcessStage::SingleProcessStage(const ModelTensors& tensors, const ZeroSt
     if (!parameter.is_contiguous()) at::Tensor(parameter).set_data(parameter.detach().contiguous());
     const at::Tensor read_by_model = parameter.detach();
     const at::Tensor master = masters.add_segment(read_by_model);
-    if (!masters.are_parameters(read_by_model)) masters.write(segments_.size(), 0, values.view({-1}));
-    segments_.push_back({.master = master, .gradient = at::Tensor(), .parameter = read_by_model});
+    const std::size_t segment = segments_.size();
+    if (!masters.are_parameters(segment)) masters.write(segment, 0, values.view({-1}));
+    segments_.push_back({.master = master,
+                         .gradient = at::Tensor(),
+                         .parameter = read_by_model,
+                         .is_offloaded = masters.is_offloaded(segment)});
     if (options.gradient_dtype != options.dtype) {
       accumulators_.push_back(
           at::zeros_like(parameter.detach(), parameter.options().dtype(options.gradient_dtype)));

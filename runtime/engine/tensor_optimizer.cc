@@ -141,7 +141,7 @@ at::Tensor TensorOptimizer::read(const Range& range) {
   return place_of(range).cpu();
 }
 
-bool TensorOptimizer::reads_in_place(const std::string&) const {
+bool TensorOptimizer::reads_in_place(const Range&) const {
   return kernel_step_.is_cpu();
 }
 

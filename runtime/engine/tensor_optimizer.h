@@ -14,7 +14,7 @@ class TensorOptimizer final : public Optimizer {
   void step(const std::vector<Segment>& segments, const StepOptions& options) override;
   std::vector<std::string> quantities() const override;
   at::Tensor read(const Range& range) override;
-  bool reads_in_place(const std::string& quantity) const override;
+  bool reads_in_place(const Range& range) const override;
   void write(const Range& range, const at::Tensor& values) override;
   void restore_steps(std::int64_t steps) override;
   std::int64_t state_bytes() const override;

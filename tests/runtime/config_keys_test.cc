@@ -218,7 +218,6 @@ TEST(ConfigKeys, OfMissingFeaturesAreRefusedWhenSwitchedOn) {
       R"("data_types": {"param_dtype": "bf16"})",
       R"("data_types": {"keep_in_fp32_modules": ["norm"]})",
       R"("optimizer": {"type": "Adam", "params": {"fp32_optimizer_states": false}})",
-      R"("zero_optimization": {"offload_optimizer": {"ratio": 0.5}})",
       R"("zero_optimization": {"offload_optimizer": {"super_offload": true}})",
       R"("zero_optimization": {"zero_hpz_partition_size": 8})",
       R"("zero_optimization": {"zero_quantized_gradients": true})",

@@ -41,6 +41,7 @@ struct Case {
   DType dtype;
   OffloadDevice device;
   OptimizerKind optimizer = OptimizerKind::kAdamW;
+  double ratio = 1.0;
 };
 
 std::vector<Case> cases() {
@@ -54,13 +55,19 @@ std::vector<Case> cases() {
   }
   for (const OptimizerKind optimizer : {OptimizerKind::kLion, OptimizerKind::kAdagrad, OptimizerKind::kSgd})
     all.push_back({1, 2, DType::kFloat32, OffloadDevice::kNvme, optimizer});
+  for (const double ratio : {0.0, 0.5}) {
+    for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+      for (const int world_size : {1, 2})
+        all.push_back({3, world_size, dtype, OffloadDevice::kNvme, OptimizerKind::kAdamW, ratio});
+    }
+  }
   return all;
 }
 
 std::string name_of(const Case& c) {
   const char* place = c.device == OffloadDevice::kCpu ? "Cpu" : "Nvme";
-  return fmt::format("Stage{}World{}{}{}Optimizer{}", c.stage, c.world_size, dtype_name(c.dtype), place,
-                     static_cast<int>(c.optimizer));
+  return fmt::format("Stage{}World{}{}{}Optimizer{}Percent{:.0f}", c.stage, c.world_size, dtype_name(c.dtype),
+                     place, static_cast<int>(c.optimizer), 100 * c.ratio);
 }
 
 class Offload : public ::testing::TestWithParam<Case> {};
@@ -72,6 +79,7 @@ TEST_P(Offload, EqualsNoOffload) {
   config.optimizer->kind = c.optimizer;
   const TrainingResult expected = train_with_engines(c.world_size, config, kSteps);
   config.zero.offload_optimizer.device = c.device;
+  config.zero.offload_optimizer.ratio = c.ratio;
   const TrainingResult result = train_with_engines(c.world_size, config, kSteps);
   EXPECT_EQ(result.losses, expected.losses);
   expect_equal_parameters(result, expected, 0.0);
