@@ -3,6 +3,8 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <limits>
 
 #include "comm/base/error.h"
 
@@ -35,9 +37,16 @@ constexpr Names kPmiNames{StartedBy::kPmi,   "PMI_RANK", "PMI_SIZE", "MPI_LOCALR
 constexpr Names kSlurmNames{StartedBy::kSlurm, "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID",
                             nullptr,           "SLURM_NODEID", "SLURM_NNODES"};
 
-int read(const Environment& environment, const char* name, int fallback) {
+constexpr int kLargestInt = std::numeric_limits<int>::max();
+constexpr int kLargestPort = 65535;
+
+int read(const Environment& environment, const char* name, int fallback, int largest = kLargestInt) {
   if (name == nullptr) return fallback;
-  return static_cast<int>(environment.get_integer(name).value_or(fallback));
+  const std::int64_t value = environment.get_integer(name).value_or(fallback);
+  if (value >= 0 && value <= largest) return static_cast<int>(value);
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("environment variable {}={} is not within 0 to {}; unset it or correct it", name,
+                          value, largest));
 }
 
 void require_inside(const char* name, int value, const char* size_name, int size) {
@@ -80,7 +89,7 @@ const char* started_by_name(StartedBy who) {
 WorldLayout WorldLayout::from_environment(const Environment& environment) {
   WorldLayout layout;
   layout.master_addr = environment.get_or("MASTER_ADDR", "");
-  layout.master_port = read(environment, "MASTER_PORT", 0);
+  layout.master_port = read(environment, "MASTER_PORT", 0, kLargestPort);
   layout.job_id = environment.get_or("DEEPSCALE_JOB_ID", "");
   const bool has_generation = environment.has("DEEPSCALE_GENERATION");
   layout.generation =

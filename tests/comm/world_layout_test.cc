@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "comm/base/error.h"
+#include "tests/refusal.h"
 
 namespace deepscale {
 namespace {
@@ -87,6 +88,20 @@ TEST(WorldLayout, ContradictionsNameTheVariables) {
       EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
       EXPECT_NE(std::string(error.what()).find("RANK"), std::string::npos) << error.what();
     }
+  }
+}
+
+// Cut to 32 or 16 bits, these would be rank 0 of 1 and port 34463.
+TEST(WorldLayout, NumbersThatDoNotFitAreRefused) {
+  for (const auto& [name, value] : {std::pair("RANK", "4294967296"), std::pair("WORLD_SIZE", "4294967297"),
+                                    std::pair("RANK", "-4294967296"), std::pair("LOCAL_RANK", "4294967296"),
+                                    std::pair("MASTER_PORT", "99999"), std::pair("MASTER_PORT", "-1"),
+                                    std::pair("DEEPSCALE_GENERATION", "4294967296")}) {
+    Environment environment = make_environment({{"RANK", "0"}, {"WORLD_SIZE", "1"}});
+    environment.set(name, value);
+    const auto refusal = testing::refusal_of([&] { WorldLayout::from_environment(environment); });
+    EXPECT_EQ(refusal.code, ErrorCode::kInvalidArgument);
+    EXPECT_NE(refusal.message.find(std::string(name) + "=" + value), std::string::npos) << refusal.message;
   }
 }
 
