@@ -3,6 +3,11 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <charconv>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <string_view>
 
 #include "comm/base/error.h"
 
@@ -35,9 +40,60 @@ constexpr Names kPmiNames{StartedBy::kPmi,   "PMI_RANK", "PMI_SIZE", "MPI_LOCALR
 constexpr Names kSlurmNames{StartedBy::kSlurm, "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID",
                             nullptr,           "SLURM_NODEID", "SLURM_NNODES"};
 
-int read(const Environment& environment, const char* name, int fallback) {
+constexpr int kLargestInt = std::numeric_limits<int>::max();
+constexpr int kLargestPort = 65535;
+
+int read(const Environment& environment, const char* name, int fallback, int largest = kLargestInt) {
   if (name == nullptr) return fallback;
-  return static_cast<int>(environment.get_integer(name).value_or(fallback));
+  const std::int64_t value = environment.get_integer(name).value_or(fallback);
+  if (value >= 0 && value <= largest) return static_cast<int>(value);
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("environment variable {}={} is not within 0 to {}; unset it or correct it", name,
+                          value, largest));
+}
+
+std::optional<int> positive_number(std::string_view text) {
+  int value = 0;
+  const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (failure != std::errc() || end != text.data() + text.size() || value < 1) return std::nullopt;
+  return value;
+}
+
+// Slurm's list of the ranks of each node, "8(x2),4": 8 on nodes 0 and 1, 4 on node 2. Nothing where it does
+// not tell of `node`.
+std::optional<int> tasks_of_node(std::string_view list, int node) {
+  while (!list.empty()) {
+    const std::string_view entry = list.substr(0, list.find(','));
+    list.remove_prefix(std::min(entry.size() + 1, list.size()));
+    const std::size_t parenthesis = entry.find("(x");
+    const auto tasks = positive_number(entry.substr(0, parenthesis));
+    std::optional<int> nodes = 1;
+    if (parenthesis != entry.npos) {
+      const std::string_view repeat = entry.substr(parenthesis + 2);
+      nodes = repeat.empty() || repeat.back() != ')' ? std::nullopt
+                                                     : positive_number(repeat.substr(0, repeat.size() - 1));
+    }
+    if (!tasks || !nodes) return std::nullopt;
+    if (node < *nodes) return tasks;
+    node -= *nodes;
+  }
+  return std::nullopt;
+}
+
+// Slurm has no variable for it.
+int local_world_size_of_slurm(const Environment& environment, const WorldLayout& layout) {
+  constexpr const char* kList = "SLURM_STEP_TASKS_PER_NODE";
+  const int node = read(environment, kSlurmNames.node_rank, 0);
+  if (const std::string list = environment.get_or(kList, ""); !list.empty()) {
+    if (const auto tasks = tasks_of_node(list, node)) return *tasks;
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("environment variable {}='{}' does not tell the tasks of node {}, as \"8(x2),4\" "
+                            "does for three nodes; unset it or correct it",
+                            kList, list, node));
+  }
+  const int nodes = std::max(1, read(environment, kSlurmNames.node_count, 1));
+  return std::max((layout.world_size - 1) / nodes + 1,
+                  std::min(layout.local_rank, layout.world_size - 1) + 1);
 }
 
 void require_inside(const char* name, int value, const char* size_name, int size) {
@@ -80,7 +136,7 @@ const char* started_by_name(StartedBy who) {
 WorldLayout WorldLayout::from_environment(const Environment& environment) {
   WorldLayout layout;
   layout.master_addr = environment.get_or("MASTER_ADDR", "");
-  layout.master_port = read(environment, "MASTER_PORT", 0);
+  layout.master_port = read(environment, "MASTER_PORT", 0, kLargestPort);
   layout.job_id = environment.get_or("DEEPSCALE_JOB_ID", "");
   const bool has_generation = environment.has("DEEPSCALE_GENERATION");
   layout.generation =
@@ -104,7 +160,9 @@ WorldLayout WorldLayout::from_environment(const Environment& environment) {
 
   // Who tells nothing about nodes is taken to run on one.
   layout.local_rank = read(environment, names->local_rank, layout.rank);
-  layout.local_world_size = read(environment, names->local_world_size, layout.world_size);
+  layout.local_world_size = names->who == StartedBy::kSlurm
+                                ? local_world_size_of_slurm(environment, layout)
+                                : read(environment, names->local_world_size, layout.world_size);
   require_inside("local rank", layout.local_rank, "local world size", layout.local_world_size);
   layout.node_rank = read(environment, names->node_rank, layout.rank / layout.local_world_size);
   const int nodes = (layout.world_size + layout.local_world_size - 1) / layout.local_world_size;

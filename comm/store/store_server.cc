@@ -10,6 +10,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <functional>
 #include <future>
+#include <limits>
 #include <string_view>
 #include <thread>
 #include <unordered_map>
@@ -49,6 +50,12 @@ tcp::acceptor listen(asio::io_context& context, const StoreServerOptions& option
   if (failure) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("'{}' is not a numeric address for the store to listen on", options.address));
+  }
+  if (options.port < 0 || options.port > std::numeric_limits<asio::ip::port_type>::max()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("the store cannot listen on port {}: ports are from 1 to 65535, and 0 lets the "
+                            "system choose",
+                            options.port));
   }
   const tcp::endpoint endpoint(address, static_cast<asio::ip::port_type>(options.port));
   try {

@@ -54,10 +54,11 @@ std::vector<Core> usable_cores() {
   return cores.empty() ? Machine().cores : cores;
 }
 
-// The launcher holds three descriptors for each rank, and a rank is two processes at least.
+// The launcher holds six descriptors for each rank at most: two pipes, the link to its supervisor, the
+// connections to the store and to the agent, a log file. A rank is two processes at least.
 int most_ranks_by_limits() {
   constexpr rlim_t kOurOwn = 64;
-  constexpr rlim_t kOfEachRank = 4;
+  constexpr rlim_t kOfEachRank = 6;
   rlim_t most = 1 << 20;
   rlimit descriptors = {};
   if (getrlimit(RLIMIT_NOFILE, &descriptors) == 0 && descriptors.rlim_max != RLIM_INFINITY)

@@ -9,6 +9,7 @@
 #include "comm/store/connection.h"
 #include "comm/store/store.h"
 #include "comm/store/wire.h"
+#include "tests/refusal.h"
 
 namespace deepscale {
 namespace {
@@ -237,6 +238,14 @@ TEST_F(StoreServerOnContext, MayEndWithoutEverRunning) {
   StoreServer server(context_, {});
   EXPECT_GT(server.port(), 0);
   EXPECT_EQ(server.connection_count(), 0u);
+}
+
+TEST_F(StoreServerOnContext, APortThatIsNoneIsRefused) {
+  for (const int port : {-1, 65536, 99999}) {
+    const auto refusal = testing::refusal_of([&] { StoreServer(context_, {.port = port}); });
+    EXPECT_EQ(refusal.code, ErrorCode::kInvalidArgument);
+    EXPECT_NE(refusal.message.find(std::to_string(port)), std::string::npos) << refusal.message;
+  }
 }
 
 }  // namespace

@@ -189,6 +189,20 @@ TEST(LaunchPrograms, ALowLimitOfDescriptorsIsForTheRanksOnly) {
   EXPECT_THAT(lines_of(run->out), AllOf(SizeIs(40), Each("64")));
 }
 
+// Else they start, and then wait for those whose connections the launcher has no descriptors for.
+TEST(LaunchPrograms, MoreRanksThanTheLimitOfDescriptorsAllowsAreRefused) {
+  for (const auto& [ranks, exit_code] : {std::pair("42", 0), std::pair("43", 2)}) {
+    const std::string command =
+        std::string("ulimit -n 320; exec " DEEPSCALE_TEST_LAUNCHER " --dry_run --num_gpus ") + ranks +
+        " true";
+    const auto run = std::make_unique<ChildRun>(ChildProcess::Options{
+        .program = "/bin/sh", .arguments = {"-c", command}, .environment = Environment::of_process()});
+    ASSERT_TRUE(run->finish());
+    EXPECT_EQ(run->status->code, exit_code) << run->error;
+    EXPECT_EQ(run->error.find("ulimit -Hn") != std::string::npos, exit_code != 0) << run->error;
+  }
+}
+
 TEST(LaunchFiles, SavePidNamesTheLauncher) {
   const TemporaryFolder folder;
   const auto run =
