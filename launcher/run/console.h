@@ -46,6 +46,8 @@ class Console {
   // Take no more lines until on_idle.
   bool is_full() const { return out_.is_full() || err_.is_full(); }
   bool is_json() const { return json_events_; }
+  // False when bytes are passed on as they are: then a piece of a line is welcome at once.
+  bool wants_whole_lines() const { return json_events_ || !is_alone_; }
   // Brings the log files up to date.
   void flush_logs();
 

@@ -153,6 +153,7 @@ void JobRunner::start_generation() {
   state_ = State::kRunning;
   NodeAgentOptions options;
   options.grace = inputs_.spec.grace;
+  options.whole_lines = console_.wants_whole_lines();
   options.heartbeat_timeout = inputs_.spec.heartbeat_timeout;
   options.generation = rendezvous_.generation;
   options.logger = inputs_.logger;

@@ -135,6 +135,14 @@ TEST(LaunchSignals, AReaderThatLeavesDoesNotEndTheJob) {
   EXPECT_TRUE(std::getline(file, text) && text == "done");
 }
 
+// Progress bars end with '\r', and questions with nothing.
+TEST(LaunchPrograms, ABegunLineOfARankAloneIsShownAtOnce) {
+  const auto launcher = start_launcher(
+      {"--num_gpus", "1", "--", "sh", "-c", "printf '\\r10%%'; printf 'sure?' >&2; sleep 100"});
+  EXPECT_TRUE(launcher->wait_for_output("\r10%")) << launcher->out;
+  EXPECT_TRUE(run_until(launcher->io, [&] { return launcher->error.find("sure?") != std::string::npos; }));
+}
+
 TEST(LaunchPrograms, AFileThatMayNotBeExecutedIs126) {
   const ScratchFile file("not_executable", "#!/bin/sh\n");
   const auto result = run_launcher({file.path()});
