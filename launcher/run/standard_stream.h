@@ -15,4 +15,8 @@ bool write_standard_stream(StandardStream stream, std::string_view text);
 // the end of the process.
 void shield_thread_from_signals();
 
+// Opens the standard streams that we were started without, so that nothing else gets their numbers: what is
+// written there goes nowhere. Before anything else is opened.
+void reserve_standard_streams();
+
 }  // namespace deepscale

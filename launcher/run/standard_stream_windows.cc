@@ -18,5 +18,6 @@ bool write_standard_stream(StandardStream stream, std::string_view text) {
 }
 
 void shield_thread_from_signals() {}  // Windows has neither
+void reserve_standard_streams() {}    // they have no numbers that others could get
 
 }  // namespace deepscale

@@ -1,5 +1,6 @@
-// Much output, and output of unusual shape, through the real deepscale: nothing is lost or torn, and the
-// launcher stays small. Sizes are counted by the programs of the system that read it.
+// Much output, and output of unusual shape, through the real deepscale:
+// nothing is lost or torn, and the launcher stays small. Sizes are counted by the programs of the system that
+// read it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -102,6 +103,18 @@ TEST(LaunchOutput, ASlowReaderSlowsTheRanksDown) {
       "0123456789$'");
   EXPECT_EQ(result.out, "4000000\n");
   EXPECT_LT(result.peak_rss_bytes, 30 * kMegabyte);
+}
+
+// Else they would be whatever the launcher opens first.
+TEST(LaunchOutput, ClosedStandardStreamsLeadNowhere) {
+  const TemporaryFolder folder;
+  const std::string file = (folder.path() / "streams").string();
+  const auto result = run_shell(
+      "(export LAUNCHER=$(exec sh -c 'echo $PPID'); exec $LAUNCH -q --num_gpus 1 -- sh -c "
+      "'echo lost; echo lost >&2; readlink /proc/$LAUNCHER/fd/0 /proc/$LAUNCHER/fd/1 /proc/$LAUNCHER/fd/2 "
+      "> " +
+      file + "') <&- >&- 2>&-; echo code $?; cat " + file);
+  EXPECT_EQ(result.out, "code 0\n/dev/null\n/dev/null\n/dev/null\n") << result.error;
 }
 
 }  // namespace
