@@ -138,7 +138,7 @@ int JobRunner::run() {
   }
   io_.run();
   console_.flush_logs();
-  return exit_code_;
+  return exit_code_ == 0 && console_.has_lost_output() ? 1 : exit_code_;
 }
 
 void JobRunner::start_generation() {
@@ -372,6 +372,7 @@ void JobRunner::give_up_draining_at(Clock::time_point time, Clock::time_point at
 }
 
 void JobRunner::handle_idle_console() {
+  console_.report_losses();
   if (is_paused_ && !console_.is_full()) {
     is_paused_ = false;
     agent_->resume_output();
