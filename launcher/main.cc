@@ -13,6 +13,7 @@
 #include "launcher/report/environment_report.h"
 #include "launcher/run/launch.h"
 #include "launcher/run/replace_process.h"
+#include "launcher/run/standard_stream.h"
 
 namespace deepscale {
 namespace {
@@ -54,6 +55,7 @@ bool is_wrong_request(ErrorCode code) {
 }  // namespace deepscale
 
 int main(int argc, char** argv) {
+  deepscale::reserve_standard_streams();
   try {
     return deepscale::run(deepscale::command_arguments(argc, argv));
   } catch (const deepscale::Error& error) {

@@ -21,6 +21,10 @@ void LineSplitter::feed(std::string_view bytes, const Sink& sink) {
   }
 }
 
+void LineSplitter::flush(const Sink& sink) {
+  if (!unfinished_.empty()) emit({}, End::kNone, sink);
+}
+
 void LineSplitter::finish(const Sink& sink) {
   if (!unfinished_.empty() || !is_at_start_) emit({}, End::kOfStream, sink);
 }

@@ -24,6 +24,8 @@ class LineSplitter {
   explicit LineSplitter(std::size_t max_piece_bytes) : max_piece_bytes_(max_piece_bytes) {}
 
   void feed(std::string_view bytes, const Sink& sink);
+  // Passes on what has come of an unfinished line.
+  void flush(const Sink& sink);
   // The stream has ended: passes on what is left of a line without a newline.
   void finish(const Sink& sink);
 

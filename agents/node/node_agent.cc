@@ -214,7 +214,9 @@ void NodeAgent::Implementation::spawn_failed(Rank& rank, const Error& error) {
 // Output.
 
 void NodeAgent::Implementation::take_output(Rank& rank, OutputStream stream, std::string_view bytes) {
-  rank.splitters[static_cast<std::size_t>(stream)].feed(bytes, line_sink(rank, stream));
+  LineSplitter& splitter = rank.splitters[static_cast<std::size_t>(stream)];
+  splitter.feed(bytes, line_sink(rank, stream));
+  if (!options_.whole_lines) splitter.flush(line_sink(rank, stream));
   if (stream == OutputStream::kOut || !result_.hang || is_stopping_) return;
   rank.owes_stacks = false;
   await_stacks();

@@ -50,8 +50,9 @@ struct RankCommand {
   ChildProcess::Options process;
 };
 
-// One line, or a piece of one: a line longer than NodeAgentOptions::max_line_bytes comes in pieces, and the
-// last line of a stream may have no newline. Any bytes but '\n' may be in it.
+// One line, or a piece of one: a line longer than NodeAgentOptions::max_line_bytes comes in pieces, so does
+// any line without NodeAgentOptions::whole_lines, and the last line of a stream may have no newline. Any
+// bytes but '\n' may be in it.
 struct OutputLine {
   int rank = 0;
   OutputStream stream = OutputStream::kOut;
@@ -114,6 +115,7 @@ class NodeListener {
 struct NodeAgentOptions {
   Clock::duration grace = std::chrono::seconds(5);  // from the request to stop until the kill
   std::size_t max_line_bytes = 64 * 1024;
+  bool whole_lines = true;  // false: what a rank has written of a line does not wait for the rest
   std::size_t kept_error_lines = 20;
   std::optional<Clock::duration> heartbeat_timeout;  // how long a rank may make no step
   int generation = 0;                                // what the ranks' DEEPSCALE_GENERATION says

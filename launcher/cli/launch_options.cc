@@ -49,6 +49,13 @@ std::chrono::milliseconds parse_duration(const std::string& text) {
   return std::chrono::milliseconds(std::llround(value * milliseconds));
 }
 
+// After which the job ends.
+std::chrono::milliseconds parse_time_limit(const std::string& text) {
+  const auto limit = parse_duration(text);
+  if (limit <= limit.zero()) fail("0 would end the job before it does anything");
+  return limit;
+}
+
 LogLevel parse_level(const std::string& text) {
   return parse_log_level(text == "critical" ? "error" : text);
 }
@@ -110,13 +117,10 @@ const std::vector<LaunchOption>& launch_options() {
       {kLife, 0, "max_restarts", "N", "start all ranks again after a failure, at most N times (default: 0)",
        [](Spec& spec, Text value) { spec.max_restarts = parse_whole(value, 0, 1 << 20); }},
       {kLife, 0, "timeout", "TIME", "end the job after this time, with exit code 124 (default: never)",
-       [](Spec& spec, Text value) {
-         spec.timeout = parse_duration(value);
-         if (*spec.timeout <= spec.timeout->zero()) fail("0 would end the job before it begins");
-       }},
+       [](Spec& spec, Text value) { spec.timeout = parse_time_limit(value); }},
       {kLife, 0, "heartbeat_timeout", "TIME",
        "how long a rank that sends heartbeats may make no step (default: for ever)",
-       [](Spec& spec, Text value) { spec.heartbeat_timeout = parse_duration(value); }},
+       [](Spec& spec, Text value) { spec.heartbeat_timeout = parse_time_limit(value); }},
 
       {kOutput, 0, "tag_output", nullptr,
        "begin every line with its [rank] (default: when there are several)",

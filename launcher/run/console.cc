@@ -60,6 +60,16 @@ void Console::report(const std::string& text) {
   if (!json_events_) err_.append(text);
 }
 
+void Console::report_losses() {
+  const auto report_loss = [](StreamWriter& stream, const char* name, StreamWriter& other) {
+    if (const auto error = stream.take_error())
+      other.append(
+          fmt::format("deepscale: output is lost: {} cannot be written: {}\n", name, error.message()));
+  };
+  report_loss(out_, "stdout", err_);
+  report_loss(err_, "stderr", out_);
+}
+
 bool Console::is_idle() const {
   return out_.is_idle() && err_.is_idle();
 }

@@ -38,6 +38,9 @@ class Console {
   void event(const std::string& json_line);
   // Text on stderr, whatever the options; dropped with --json, where an event says the same.
   void report(const std::string& text);
+  // Says on the other stream, whatever the options, that one cannot be written. Once for each.
+  void report_losses();
+  bool has_lost_output() const { return out_.has_lost_text() || err_.has_lost_text(); }
   // The remarks of one stream must not overtake the other's: true when nothing waits on either.
   bool is_idle() const;
   void call_when_idle();
@@ -46,6 +49,8 @@ class Console {
   // Take no more lines until on_idle.
   bool is_full() const { return out_.is_full() || err_.is_full(); }
   bool is_json() const { return json_events_; }
+  // False when bytes are passed on as they are: then a piece of a line is welcome at once.
+  bool wants_whole_lines() const { return json_events_ || !is_alone_; }
   // Brings the log files up to date.
   void flush_logs();
 

@@ -138,7 +138,7 @@ int JobRunner::run() {
   }
   io_.run();
   console_.flush_logs();
-  return exit_code_;
+  return exit_code_ == 0 && console_.has_lost_output() ? 1 : exit_code_;
 }
 
 void JobRunner::start_generation() {
@@ -153,12 +153,15 @@ void JobRunner::start_generation() {
   state_ = State::kRunning;
   NodeAgentOptions options;
   options.grace = inputs_.spec.grace;
+  options.whole_lines = console_.wants_whole_lines();
   options.heartbeat_timeout = inputs_.spec.heartbeat_timeout;
   options.generation = rendezvous_.generation;
   options.logger = inputs_.logger;
   agent_ = std::make_unique<NodeAgent>(io_, make_commands(), *this, options);
   agent_->start();
-  if (stop_signal_) handle_signal(*stop_signal_);  // it came between two generations
+  // They came between two generations.
+  if (timed_out_) handle_timeout();
+  if (stop_signal_ && state_ == State::kRunning) handle_signal(*stop_signal_);
 }
 
 std::vector<RankCommand> JobRunner::make_commands() const {
@@ -217,9 +220,11 @@ void JobRunner::begin_stopping() {
 }
 
 void JobRunner::handle_timeout() {
+  if (state_ == State::kStopping) return;
+  timed_out_ = true;
+  if (state_ == State::kDraining) limit_draining();
   if (state_ != State::kRunning) return;
   begin_stopping();
-  timed_out_ = true;
   console_.note(
       fmt::format("--timeout: {} are over; stopping the ranks", duration_text(*inputs_.spec.timeout)));
   agent_->request_stop(StopSignal::kTerminate);
@@ -358,12 +363,16 @@ void JobRunner::give_up_draining_at(Clock::time_point time, Clock::time_point at
   drain_limit_.async_wait([this, written_before, at_latest](const boost::system::error_code& cancelled) {
     if (cancelled) return;
     const auto now = Clock::now();
-    if (console_.written_bytes() == written_before || now >= at_latest) return io_.stop();
+    if (console_.written_bytes() == written_before || now >= at_latest) {
+      if (timed_out_ && exit_code_ == 0) exit_code_ = kTimeoutExitCode;
+      return io_.stop();
+    }
     give_up_draining_at(now + kLeastDrainTime, at_latest);
   });
 }
 
 void JobRunner::handle_idle_console() {
+  console_.report_losses();
   if (is_paused_ && !console_.is_full()) {
     is_paused_ = false;
     agent_->resume_output();

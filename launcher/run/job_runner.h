@@ -9,7 +9,7 @@
 //   Running     the ranks live; the agent of the node watches them
 //   Stopping    a signal or --timeout asked them to end; a second signal kills them
 //   Restarting  the next generation is about to start, with a store of its own
-//   Draining    our own output is being written; a signal ends even that
+//   Draining    our own output is being written; a signal or --timeout ends even that
 //
 // Threads: one thread runs it all; only the writing of our own output happens in the background. Blocks in
 // run().

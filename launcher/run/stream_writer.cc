@@ -6,6 +6,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "launcher/run/standard_stream.h"
 
@@ -27,10 +28,12 @@ struct StreamWriter::State {
       batch.swap(pending);
       is_writing = !batch.empty();
       lock.unlock();
-      if (!reader_is_gone) reader_is_gone = !write(batch);
+      const std::error_code failure = reader_is_gone ? std::error_code() : write(batch);
+      reader_is_gone = reader_is_gone || failure == std::errc::broken_pipe;
       batch.clear();
       lock.lock();
       is_writing = false;
+      if (failure && !reader_is_gone) note_loss(failure);
       if (pending.empty() && wants_call && !is_closed) {
         wants_call = false;
         on_idle();
@@ -39,13 +42,19 @@ struct StreamWriter::State {
   }
 
   // In pieces, so that written_bytes tells of a slow reader that it reads.
-  bool write(std::string_view batch) {
+  std::error_code write(std::string_view batch) {
     for (; !batch.empty(); batch.remove_prefix(std::min(batch.size(), kPieceBytes))) {
       const std::string_view piece = batch.substr(0, kPieceBytes);
-      if (!write_standard_stream(stream, piece)) return false;
+      if (const auto failure = write_standard_stream(stream, piece)) return failure;
       written_bytes += piece.size();
     }
-    return true;
+    return {};
+  }
+
+  void note_loss(std::error_code failure) {
+    if (!has_lost_text) untold_error = failure;
+    wants_call = wants_call || !has_lost_text;
+    has_lost_text = true;
   }
 
   static constexpr std::size_t kPieceBytes = 64 << 10;
@@ -55,6 +64,8 @@ struct StreamWriter::State {
   std::condition_variable changed;
   std::string pending;
   std::atomic<std::uint64_t> written_bytes = 0;
+  std::error_code untold_error;
+  bool has_lost_text = false;
   bool is_writing = false;
   bool wants_call = false;
   bool is_started = false;
@@ -90,7 +101,17 @@ bool StreamWriter::is_full() const {
 
 bool StreamWriter::is_idle() const {
   std::lock_guard lock(state_->mutex);
-  return state_->pending.empty() && !state_->is_writing;
+  return state_->pending.empty() && !state_->is_writing && !state_->untold_error;
+}
+
+std::error_code StreamWriter::take_error() {
+  std::lock_guard lock(state_->mutex);
+  return std::exchange(state_->untold_error, {});
+}
+
+bool StreamWriter::has_lost_text() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->has_lost_text;
 }
 
 std::uint64_t StreamWriter::written_bytes() const {

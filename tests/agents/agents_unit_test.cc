@@ -73,6 +73,7 @@ class Lines {
  public:
   explicit Lines(std::size_t limit) : limit_(limit), splitter_(limit) {}
   void feed(std::string_view bytes) { splitter_.feed(bytes, sink()); }
+  void flush() { splitter_.flush(sink()); }
   std::vector<std::string> finish() {
     splitter_.finish(sink());
     EXPECT_TRUE(is_complete_);
@@ -112,6 +113,19 @@ TEST(LineSplitter, GivesALineWithoutEndInPieces) {
   lines.feed("abcdefghij\nk");
   EXPECT_THAT(lines.finish(), ::testing::ElementsAre("abcdefghij", "k"));
   EXPECT_EQ(lines.pieces(), 4U);
+}
+
+TEST(LineSplitter, PassesOnABegunLineWhenFlushed) {
+  Lines lines(100);
+  lines.flush();
+  lines.feed("one\ntw");
+  EXPECT_EQ(lines.pieces(), 1U);
+  lines.flush();
+  lines.flush();
+  EXPECT_EQ(lines.pieces(), 2U);
+  lines.feed("o\nthr");
+  lines.flush();
+  EXPECT_THAT(lines.finish(), ::testing::ElementsAre("one", "two", "thr"));
 }
 
 TEST(LineSplitter, ALineOfExactlyTheLimitIsOneLine) {

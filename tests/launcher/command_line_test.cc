@@ -131,6 +131,9 @@ TEST(CommandLine, MistakesAreNamedWithWhatToTry) {
   EXPECT_THAT(complaint({"--timeout", "soon", "x"}), HasSubstr("is not a duration"));
   EXPECT_THAT(complaint({"--timeout", "-1", "x"}), HasSubstr("is not a duration"));
   EXPECT_THAT(complaint({"--timeout", "nan", "x"}), HasSubstr("is not a duration"));
+  EXPECT_THAT(complaint({"--timeout", "0", "x"}), HasSubstr("--timeout: 0 would end the job"));
+  EXPECT_THAT(complaint({"--heartbeat_timeout", "0s", "x"}),
+              HasSubstr("--heartbeat_timeout: 0 would end the job"));
   EXPECT_THAT(complaint({"--json=yes", "x"}), HasSubstr("--json is a switch"));
   EXPECT_THAT(complaint({"--env", "=x", "x"}), HasSubstr("is not NAME=VALUE"));
   EXPECT_THAT(complaint({"--num_gpus"}), HasSubstr("num_gpus"));

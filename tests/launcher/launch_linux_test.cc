@@ -123,6 +123,20 @@ TEST(LaunchSignals, AReaderThatNeverReadsCannotHoldUpTheEnd) {
   for (const int end : ends) close(end);
 }
 
+// All of it fits into our own memory, so the rank is long gone.
+TEST(LaunchSignals, AReaderThatNeverReadsCannotOutlastTheTimeout) {
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+  const JobMark mark;
+  MarkedProcess launcher({DEEPSCALE_TEST_LAUNCHER, "-q", "--num_gpus", "1", "--timeout", "1s", "--", "sh",
+                          "-c", "yes | head -c 500000"},
+                         mark, ends[1]);
+  const auto status = launcher.wait();
+  ASSERT_TRUE(status);
+  EXPECT_EQ(WEXITSTATUS(*status), 124);
+  for (const int end : ends) close(end);
+}
+
 TEST(LaunchSignals, AReaderThatLeavesDoesNotEndTheJob) {
   const ScratchFile proof("reader_left", "");
   const std::string command = std::string(DEEPSCALE_TEST_LAUNCHER) +
@@ -133,6 +147,14 @@ TEST(LaunchSignals, AReaderThatLeavesDoesNotEndTheJob) {
   std::ifstream file(proof.path());
   std::string text;
   EXPECT_TRUE(std::getline(file, text) && text == "done");
+}
+
+// Progress bars end with '\r', and questions with nothing.
+TEST(LaunchPrograms, ABegunLineOfARankAloneIsShownAtOnce) {
+  const auto launcher = start_launcher(
+      {"--num_gpus", "1", "--", "sh", "-c", "printf '\\r10%%'; printf 'sure?' >&2; sleep 100"});
+  EXPECT_TRUE(launcher->wait_for_output("\r10%")) << launcher->out;
+  EXPECT_TRUE(run_until(launcher->io, [&] { return launcher->error.find("sure?") != std::string::npos; }));
 }
 
 TEST(LaunchPrograms, AFileThatMayNotBeExecutedIs126) {

@@ -1,5 +1,6 @@
-// Much output, and output of unusual shape, through the real deepscale: nothing is lost or torn, and the
-// launcher stays small. Sizes are counted by the programs of the system that read it.
+// Much output, output of unusual shape, and output that cannot be written, through the real deepscale:
+// nothing is lost or torn, and the launcher stays small. Sizes are counted by the programs of the system that
+// read it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -102,6 +103,47 @@ TEST(LaunchOutput, ASlowReaderSlowsTheRanksDown) {
       "0123456789$'");
   EXPECT_EQ(result.out, "4000000\n");
   EXPECT_LT(result.peak_rss_bytes, 30 * kMegabyte);
+}
+
+struct LossCase {
+  const char* name;
+  const char* line;
+  std::int64_t code;
+  const char* out;
+  const char* error;
+};
+
+class LostOutput : public ::testing::TestWithParam<LossCase> {};
+
+TEST_P(LostOutput, IsToldOnceAndIsNoSuccess) {
+  const auto result = run_shell(std::string("$LAUNCH -q --num_gpus 1 -- ") + GetParam().line);
+  EXPECT_EQ(result.code, GetParam().code);
+  EXPECT_EQ(result.out, GetParam().out);
+  EXPECT_EQ(result.error, GetParam().error);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Streams, LostOutput,
+    ::testing::Values(
+        LossCase{"Stdout", "echo lost > /dev/full", 1, "",
+                 "deepscale: output is lost: stdout cannot be written: No space left on device\n"},
+        LossCase{"Stderr", "sh -c 'echo lost >&2; echo kept' 2> /dev/full", 1,
+                 "kept\ndeepscale: output is lost: stderr cannot be written: No space left on device\n", ""},
+        LossCase{"Both", "sh -c 'echo lost; echo lost >&2' > /dev/full 2>&1", 1, "", ""},
+        LossCase{"OfAFailure", "sh -c 'exit 3' 2> /dev/full", 3,
+                 "deepscale: output is lost: stderr cannot be written: No space left on device\n", ""}),
+    [](const auto& instance) { return std::string(instance.param.name); });
+
+// Else they would be whatever the launcher opens first.
+TEST(LaunchOutput, ClosedStandardStreamsLeadNowhere) {
+  const TemporaryFolder folder;
+  const std::string file = (folder.path() / "streams").string();
+  const auto result = run_shell(
+      "(export LAUNCHER=$(exec sh -c 'echo $PPID'); exec $LAUNCH -q --num_gpus 1 -- sh -c "
+      "'echo lost; echo lost >&2; readlink /proc/$LAUNCHER/fd/0 /proc/$LAUNCHER/fd/1 /proc/$LAUNCHER/fd/2 "
+      "> " +
+      file + "') <&- >&- 2>&-; echo code $?; cat " + file);
+  EXPECT_EQ(result.out, "code 0\n/dev/null\n/dev/null\n/dev/null\n") << result.error;
 }
 
 }  // namespace

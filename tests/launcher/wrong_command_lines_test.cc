@@ -44,7 +44,7 @@ const Mistake kMistakes[] = {
     {{"--num_gpus=-1", "{rank}"}, 2, {"--num_gpus", "-1 is not between 1 and"}},
     {{"--num_gpus", "1048576", "{rank}"}, 2, {"1048576 ranks", "limits"}},
     {{"--grace", "soon", "{rank}"}, 2, {"--grace", "\"soon\" is not a duration", "ms, s, m or h"}},
-    {{"--timeout", "0", "{rank}"}, 2, {"--timeout", "before it begins"}},
+    {{"--timeout", "0", "{rank}"}, 2, {"--timeout", "0 would end the job"}},
     {{"--max_restarts", "many", "{rank}"}, 2, {"--max_restarts", "\"many\" is not a whole number"}},
     {{"--log_level", "loud", "{rank}"}, 2, {"--log_level", "debug, info, warning, error, off"}},
     {{"--rank_filter", "x", "{rank}"}, 2, {"--rank_filter", "0,2-4"}},
