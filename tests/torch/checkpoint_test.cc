@@ -238,7 +238,7 @@ TEST(Checkpoint, ResumesAtTheBeginningOfAStepOfAnotherAccumulation) {
 }
 
 TEST(Checkpoint, ALossScaleIsRestoredOnlyFromDynamicToDynamic) {
-  const TemporaryFolder dynamic, none;
+  const TemporaryFolder dynamic, fixed;
   Config static_scale = config_of(1, DType::kFloat16);
   static_scale.loss_scale.loss_scale = 64.0;
   with_engines(1, config_of(1, DType::kFloat16), [&](Engine& engine) {
@@ -246,13 +246,13 @@ TEST(Checkpoint, ALossScaleIsRestoredOnlyFromDynamicToDynamic) {
     ASSERT_NE(engine.loss_scale(), 256.0);
     engine.save_checkpoint(dynamic.path().string());
   });
-  with_engines(1, config_of(1), [&](Engine& engine) { engine.save_checkpoint(none.path().string()); });
   with_engines(1, static_scale, [&](Engine& engine) {
+    engine.save_checkpoint(fixed.path().string());
     engine.load_checkpoint(dynamic.path().string());
     EXPECT_EQ(engine.loss_scale(), 64.0);
   });
   with_engines(1, config_of(1, DType::kFloat16), [&](Engine& engine) {
-    engine.load_checkpoint(none.path().string());
+    engine.load_checkpoint(fixed.path().string());
     EXPECT_EQ(engine.loss_scale(), 256.0);
   });
 }
