@@ -14,6 +14,12 @@ Engine::Engine(std::shared_ptr<torch::nn::Module> module, torch::nn::AnyModule c
       parts_(std::make_unique<Parts>(std::move(module), config, std::move(options))) {}
 
 Engine::~Engine() {
+  try {
+    parts_->saver.wait();
+  } catch (const std::exception& error) {
+    parts_->logger.error("the checkpoint that was being saved when the Engine ended is not there: {}",
+                         error.what());
+  }
   if (!parts_->comms_record) return;
   const std::string table = communication_summary();
   if (!table.empty()) parts_->logger.info("communication of rank 0:\n{}", table);

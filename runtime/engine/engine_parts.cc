@@ -174,8 +174,9 @@ void Engine::Parts::fail(const char* call) {
     std::rethrow_exception(first);
   } catch (const std::exception& error) {
     report(error);
-    if (collectives.size() > 1)
-      collectives.communicator().abort(fmt::format("{} failed: {}", call, first_line(error.what())));
+    const std::string reason = fmt::format("{} failed: {}", call, first_line(error.what()));
+    saver.give_up(reason);  // files of ranks that may have ended
+    if (collectives.size() > 1) collectives.communicator().abort(reason);
     throw;
   }
 }

@@ -156,6 +156,14 @@ TEST(BackgroundCheckpoint, ThatFailsSaysSoOnEveryRankAndTrainingGoesOn) {
   });
 }
 
+TEST(BackgroundCheckpoint, ThatIsLostWithTheEngineIsTold) {
+  InitializeOptions alone;
+  alone.logger = Logger("rank 0", LogLevel::kError);
+  ::testing::internal::CaptureStderr();
+  initialize(Net(), config_of(0), alone)->save_checkpoint("/dev/null/nowhere", {.in_background = true});
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(), HasSubstr("/dev/null/nowhere"));
+}
+
 std::map<std::string, torch::Tensor> weights_in(const fs::path& file) {
   std::map<std::string, torch::Tensor> weights;
   SafetensorsReader reader(file);
