@@ -1,5 +1,6 @@
 // A disk that is full, and one that may not be written to, leave the former checkpoint and say which file it
 // was. Needs the right to mount a file system.
+#include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mount.h>
@@ -42,7 +43,7 @@ std::vector<Refusal> failures_of_saving(const std::filesystem::path& directory, 
   CheckpointSaver savers[kSavingRanks];
   for (int rank = 0; rank < kSavingRanks; ++rank)
     save_and_go_on(savers[rank],
-                   part_of_version(directory, "v" + std::to_string(version), version, rank, kMany));
+                   part_of_version(directory, fmt::format("v{}", version), version, rank, kMany));
   for (int rank = 0; rank < kSavingRanks; ++rank) {
     try {
       savers[rank].wait_for_write();

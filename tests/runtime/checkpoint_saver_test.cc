@@ -205,7 +205,7 @@ TEST(CheckpointSaver, KeepsTheLastCheckpoints) {
   const TemporaryFolder folder;
   folder.write("notes.txt", "not a checkpoint");
   for (int version = 1; version <= 5; ++version)
-    save_version(folder.path(), "v" + std::to_string(version), version, 2);
+    save_version(folder.path(), fmt::format("v{}", version), version, 2);
   EXPECT_EQ(latest_version(folder.path()), 5);
   std::set<std::string> left;
   for (const auto& entry : fs::directory_iterator(folder.path()))
