@@ -129,8 +129,8 @@ void CheckpointSaver::run(CheckpointPart part) {
 void CheckpointSaver::await_files(const CheckpointPart& part) {
   const fs::path folder = part.directory / part.tag;
   const auto deadline = std::chrono::steady_clock::now() + part.patience;
-  for (const std::string& name : part.index->files) {
-    const fs::path file = folder / name;
+  for (std::size_t rank = 0; rank < part.index->files.size(); ++rank) {
+    const fs::path file = folder / part.index->files[rank];
     std::error_code ignored;
     while (!fs::exists(file, ignored)) {
       const fs::path note = failure_note(file);
@@ -138,14 +138,14 @@ void CheckpointSaver::await_files(const CheckpointPart& part) {
         const std::string reason = first_line_of(note);
         fs::remove(note, ignored);
         throw Error(ErrorCode::kAborted,
-                    fmt::format("saving a checkpoint failed on another rank: {}", reason));
+                    fmt::format("saving a checkpoint failed on rank {}: {}", rank, reason));
       }
       std::unique_lock lock(mutex_);
       if (!given_up_.empty()) throw Error(ErrorCode::kAborted, given_up_);
       if (std::chrono::steady_clock::now() > deadline) {
-        throw Error(ErrorCode::kTimeout, fmt::format("saving a checkpoint: {} of another rank did not come "
-                                                     "within {} s; do all ranks see this folder?",
-                                                     file.string(), part.patience.count() / 1000));
+        throw Error(ErrorCode::kTimeout, fmt::format("saving a checkpoint: {} of rank {} did not come within "
+                                                     "{} s; do all ranks see this folder?",
+                                                     file.string(), rank, part.patience.count() / 1000));
       }
       changed_.wait_for(lock, kLookAgain);
     }

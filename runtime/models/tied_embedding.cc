@@ -4,6 +4,7 @@
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/torch.h>
 
+#include <type_traits>
 #include <utility>
 
 #include "runtime/models/linear_product.h"
@@ -68,9 +69,21 @@ struct PassLast : torch::autograd::Node {
   variable_list apply(variable_list&& gradients) override { return std::move(gradients); }
 };
 
+// A std::shared_ptr up to LibTorch 2.11 at least, a c10::intrusive_ptr in 2.15.
+using NodePointer = decltype(torch::autograd::Edge::function);
+
+template <typename Pointer>
+Pointer make_pass_last() {
+  if constexpr (std::is_constructible_v<Pointer, torch::autograd::Node*>) {
+    return Pointer(new PassLast);
+  } else {
+    return Pointer::unsafe_steal_from_new(new PassLast);
+  }
+}
+
 at::Tensor with_gradient_last(const at::Tensor& weight) {
   if (!weight.requires_grad() || !at::GradMode::is_enabled()) return weight;
-  const auto node = c10::make_intrusive<PassLast>();
+  const NodePointer node = make_pass_last<NodePointer>();
   node->set_next_edges(torch::autograd::collect_next_edges(weight));
   const at::Tensor same = weight.detach();
   torch::autograd::set_history(same, node);
