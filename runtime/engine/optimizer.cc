@@ -17,19 +17,25 @@ std::int64_t masters_bytes(const std::vector<Segment>& segments) {
   return bytes;
 }
 
-std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config, const std::vector<Segment>& layout,
-                                          std::shared_ptr<StateFile> file) {
-  const std::vector<Segment> kept = segments_where(layout, false);
-  if (kept.size() == layout.size()) file.reset();
-  if (!kept.empty() && kept.size() < layout.size()) {
-    auto offloaded = make_optimizer(config, segments_where(layout, true), std::move(file));
-    std::vector<Segment> others = kept;
-    for (Segment& segment : others) segment.is_offloaded = true;
-    return std::make_unique<SplitOptimizer>(layout, std::move(offloaded), make_optimizer(config, others));
-  }
+namespace {
+
+std::unique_ptr<Optimizer> make_part(const OptimizerConfig& config, const std::vector<Segment>& layout,
+                                     std::shared_ptr<StateFile> file) {
   const bool on_host = file || layout.empty() || layout.front().master.is_cpu();
   if (on_host) return std::make_unique<HostOptimizer>(config, layout, std::move(file));
   return std::make_unique<TensorOptimizer>(config, layout);
+}
+
+}  // namespace
+
+std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config, const std::vector<Segment>& layout,
+                                          std::shared_ptr<StateFile> file) {
+  const std::vector<Segment> kept = segments_where(layout, false);
+  if (kept.empty()) return make_part(config, layout, std::move(file));
+  if (kept.size() == layout.size()) return make_part(config, layout, nullptr);
+  return std::make_unique<SplitOptimizer>(layout,
+                                          make_part(config, segments_where(layout, true), std::move(file)),
+                                          make_part(config, kept, nullptr));
 }
 
 }  // namespace deepscale

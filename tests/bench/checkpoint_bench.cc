@@ -10,15 +10,14 @@
 #include <torch/torch.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <string>
 #include <string_view>
 
 #include "comm/base/error.h"
 #include "runtime/engine/engine.h"
+#include "tests/bench/bench_tools.h"
+#include "tests/bench/block_stack.h"
 
 namespace deepscale {
 namespace {
@@ -31,28 +30,6 @@ struct Options {
   int rounds = 8;
   int steps = 2;
 };
-
-Options parse(int count, char** arguments) {
-  if (count < 2) throw Error(ErrorCode::kInvalidArgument, "usage: checkpoint_bench FOLDER [--name value]...");
-  Options options{.folder = arguments[1]};
-  for (int i = 2; i + 1 < count; i += 2) {
-    const std::string_view name = arguments[i];
-    const int value = std::atoi(arguments[i + 1]);
-    if (name == "--blocks") options.blocks = value;
-    if (name == "--width") options.width = value;
-    if (name == "--rows") options.rows = value;
-    if (name == "--rounds") options.rounds = value;
-    if (name == "--steps") options.steps = value;
-  }
-  return options;
-}
-
-template <typename Function>
-double seconds_of(const Function& function) {
-  const auto begin = std::chrono::steady_clock::now();
-  function();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
 
 // In seconds, but for the last.
 struct Window {
@@ -87,41 +64,22 @@ void forget_peak_memory() {
   std::ofstream("/proc/self/clear_refs") << 5;
 }
 
-double peak_memory() {
-  constexpr std::string_view kKey = "VmHWM:";
-  std::ifstream lines("/proc/self/status");
-  for (std::string line; std::getline(lines, line);) {
-    if (line.starts_with(kKey)) return std::atof(line.c_str() + kKey.size()) * 1024 / 1e9;
-  }
-  return 0.0;
-}
-
-torch::nn::Sequential make_model(const Options& options) {
-  torch::nn::Sequential model;
-  for (int block = 0; block < options.blocks; ++block) {
-    model->push_back(torch::nn::Linear(options.width, 4 * options.width));
-    model->push_back(torch::nn::ReLU());
-    model->push_back(torch::nn::Linear(4 * options.width, options.width));
-  }
-  return model;
-}
-
-class Bench {
+class SaveBench {
  public:
-  explicit Bench(const Options& options)
+  explicit SaveBench(const Options& options)
       : options_(options), input_(torch::randn({options.rows, options.width})) {
     at::set_num_threads(1);
     Config config;
     config.optimizer = OptimizerConfig{.lr = 1e-4};
     InitializeOptions alone;
     alone.device = torch::kCPU;
-    engine_ = initialize(make_model(options), config, alone);
+    engine_ = initialize(bench::make_block_stack(options.blocks, options.width), config, alone);
   }
 
   void run() {
     window(false);
     for (int round = 0; round < options_.rounds; ++round) {
-      saves_.push_back(seconds_of([&] { save("waited", false); }));
+      saves_.push_back(bench::seconds_of([&] { save("waited", false); }));
       alone_.push_back(window(false));
       beside_.push_back(window(true));
       engine_->wait_for_checkpoint();
@@ -158,13 +116,13 @@ class Bench {
   Window window(bool saves) {
     Window window;
     forget_peak_memory();
-    if (saves) window.call = seconds_of([&] { save("beside", true); });
+    if (saves) window.call = bench::seconds_of([&] { save("beside", true); });
     for (int i = 0; i < options_.steps; ++i) {
       window.passes +=
-          seconds_of([&] { engine_->backward(torch::mse_loss(engine_->forward(input_), input_)); });
-      window.updates += seconds_of([&] { engine_->step(); });
+          bench::seconds_of([&] { engine_->backward(torch::mse_loss(engine_->forward(input_), input_)); });
+      window.updates += bench::seconds_of([&] { engine_->step(); });
     }
-    window.peak_memory = peak_memory();
+    window.peak_memory = bench::megabytes_in("/proc/self/status", "VmHWM") * 1024 * 1024 / 1e9;
     return window;
   }
 
@@ -192,13 +150,24 @@ class Bench {
 }  // namespace
 }  // namespace deepscale
 
-int main(int count, char** arguments) {
-  try {
-    deepscale::Bench bench(deepscale::parse(count, arguments));
-    bench.run();
-    bench.report();
-  } catch (const deepscale::Error& error) {
-    fmt::print(stderr, "checkpoint_bench: {}\n", error.what());
-    return 1;
-  }
+int main(int argc, char** argv) {
+  using namespace deepscale;
+  Options options;
+  cxxopts::Options line("checkpoint_bench", "Saves beside training.");
+  auto add = line.add_options();
+  add("folder", "", cxxopts::value(options.folder));
+  add("blocks", "", cxxopts::value(options.blocks));
+  add("width", "", cxxopts::value(options.width));
+  add("rows", "", cxxopts::value(options.rows));
+  add("rounds", "", cxxopts::value(options.rounds));
+  add("steps", "of a window", cxxopts::value(options.steps));
+  line.parse_positional("folder");
+  line.positional_help("FOLDER");
+  return bench::run(line, argc, argv, [&] {
+    if (options.folder.empty())
+      throw Error(ErrorCode::kInvalidArgument, "which folder? usage: checkpoint_bench FOLDER");
+    SaveBench saves(options);
+    saves.run();
+    saves.report();
+  });
 }

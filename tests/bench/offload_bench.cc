@@ -13,6 +13,7 @@
 #include "runtime/engine/engine.h"
 #include "runtime/engine/zero_init.h"
 #include "tests/bench/bench_tools.h"
+#include "tests/bench/block_stack.h"
 
 namespace deepscale {
 namespace {
@@ -35,16 +36,6 @@ OffloadDevice parse_device(const std::string& name) {
   throw Error(ErrorCode::kInvalidArgument, fmt::format("offload to '{}'? It is none, cpu or nvme", name));
 }
 
-torch::nn::Sequential make_model(const Options& options) {
-  torch::nn::Sequential model;
-  for (int block = 0; block < options.blocks; ++block) {
-    model->push_back(torch::nn::Linear(options.width, 4 * options.width));
-    model->push_back(torch::nn::ReLU());
-    model->push_back(torch::nn::Linear(4 * options.width, options.width));
-  }
-  return model;
-}
-
 Config config_of(const Options& options) {
   Config config;
   config.dtype = parse_dtype(options.dtype);
@@ -65,7 +56,7 @@ void train(const Options& options) {
   torch::manual_seed(1);
   const Config config = config_of(options);
   std::optional<zero::Init> scope(std::in_place, nullptr, zero::InitOptions::of(config));
-  torch::nn::Sequential model = make_model(options);
+  torch::nn::Sequential model = bench::make_block_stack(options.blocks, options.width);
   std::int64_t numel = 0;
   for (const torch::Tensor& parameter : model->parameters()) numel += parameter.numel();
   InitializeOptions initialize_options;
