@@ -6,12 +6,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <fstream>
 #include <numeric>
 #include <set>
 
 #include "runtime/checkpoint/saved_pieces.h"
+#include "tests/event.h"
 #include "tests/refusal.h"
 #include "tests/runtime/saved_versions.h"
 #include "tests/temporary_folder.h"
@@ -42,19 +42,15 @@ class Gate {
             .data = nullptr,
             .is_shared = false,
             .read = [this](std::int64_t, std::int64_t, void*) {
-              enter(is_reached_);
-              is_open_.wait(false);
+              is_reached_.happen();
+              is_open_.wait();
             }};
   }
-  void wait_until_reached() const { is_reached_.wait(false); }
-  void open() { enter(is_open_); }
+  void wait_until_reached() { is_reached_.wait(); }
+  void open() { is_open_.happen(); }
 
  private:
-  static void enter(std::atomic<bool>& flag) {
-    flag = true;
-    flag.notify_all();
-  }
-  std::atomic<bool> is_reached_ = false, is_open_ = false;
+  Event is_reached_, is_open_;
 };
 
 TEST(CheckpointSaver, SavesWhatWasThereAtTheStartHoweverFarTheWritingIs) {
@@ -98,7 +94,7 @@ TEST(CheckpointSaver, SavesWhatWasThereAtTheStartHoweverFarTheWritingIs) {
 TEST(CheckpointSaver, StreamsWhatIsReadFromElsewhere) {
   constexpr std::int64_t kNumel = 1'000'003;
   const TemporaryFolder folder;
-  std::atomic<bool> may_read = false;
+  Event may_read;
   std::int64_t next = 0, largest = 0;
   CheckpointPart part{.directory = folder.path(), .tag = "t", .id = 1};
   part.tensors.push_back({.name = "weight/master@0",
@@ -106,7 +102,7 @@ TEST(CheckpointSaver, StreamsWhatIsReadFromElsewhere) {
                           .shape = {kNumel},
                           .data = nullptr,
                           .read = [&](std::int64_t begin, std::int64_t bytes, void* destination) {
-                            may_read.wait(false);
+                            may_read.wait();
                             EXPECT_EQ(begin, next);
                             next += bytes;
                             largest = std::max(largest, bytes);
@@ -118,8 +114,7 @@ TEST(CheckpointSaver, StreamsWhatIsReadFromElsewhere) {
   part.index->files = {checkpoint_file_name(1, 0)};
   CheckpointSaver saver;
   saver.start(std::move(part));
-  may_read = true;
-  may_read.notify_all();
+  may_read.happen();
   saver.release_tensors();
   EXPECT_EQ(next, kNumel * 4) << "the state may change now";
   saver.wait();

@@ -10,6 +10,8 @@
 #include <future>
 #include <thread>
 
+#include "tests/event.h"
+
 namespace deepscale::testing {
 namespace {
 
@@ -90,14 +92,13 @@ TEST(LiveBytes, AreReadAsTheyWereWhileAnotherThreadReleasesThem) {
     Bytes memory = expected, read(expected.size());
     LiveBytes live;
     const ByteSource source = live.add(memory.data(), kPieces * kPiece);
-    std::atomic<bool> is_releasing = false;
+    Event is_releasing;
     std::thread trainer([&] {
-      is_releasing = true;
-      is_releasing.notify_one();
+      is_releasing.happen();
       live.release();
       std::fill(memory.begin(), memory.end(), static_cast<unsigned char>(8));
     });
-    is_releasing.wait(false);
+    is_releasing.wait();
     for (std::int64_t i = 0; i < kPieces; ++i) source(i * kPiece, kPiece, read.data() + i * kPiece);
     trainer.join();
     EXPECT_TRUE(read == expected);
@@ -106,16 +107,15 @@ TEST(LiveBytes, AreReadAsTheyWereWhileAnotherThreadReleasesThem) {
 
 TEST(LiveBytes, ThatCannotBeCopiedAreWaitedFor) {
   std::atomic<int> calls = 0;
-  std::atomic<bool> is_last = false, may_end = false;
+  Event is_last, may_end;
   Bytes before(3000, 1), read(4000);
   LiveBytes live;
   const ByteSource copied = live.add(before.data(), 3000);
   const ByteSource uncopied = live.add(
       [&](std::int64_t, std::int64_t, void*) {
         if (++calls < 4) return;
-        is_last = true;
-        is_last.notify_one();
-        may_end.wait(false);
+        is_last.happen();
+        may_end.wait();
       },
       4000);
   std::thread reader([&] {
@@ -123,11 +123,10 @@ TEST(LiveBytes, ThatCannotBeCopiedAreWaitedFor) {
     for (std::int64_t begin = 0; begin < 4000; begin += 1000) uncopied(begin, 1000, read.data() + 3000);
   });
   std::future<void> released = std::async(std::launch::async, [&] { live.release(); });
-  is_last.wait(false);
+  is_last.wait();
   EXPECT_EQ(released.wait_for(std::chrono::milliseconds(20)), std::future_status::timeout)
       << "the last piece is being read";
-  may_end = true;
-  may_end.notify_one();
+  may_end.happen();
   released.get();
   EXPECT_EQ(calls, 4);
   reader.join();

@@ -40,6 +40,8 @@ UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK|TBD|WIP)\b")
 PLATFORM_MACRO = re.compile(r"^\s*#\s*(?:el)?if.*\b(_WIN32|_WIN64|WIN32|__linux__|__unix__|__APPLE__|_MSC_VER|__MINGW32__)\b")
 LINUX_HEADER = re.compile(r"(unistd|poll|sched|dlfcn|pthread|netdb|sys/\w+|netinet/\w+|arpa/\w+|linux/\w+)\.h$")
 WINDOWS_HEADER = re.compile(r"(windows|winsock2?|ws2tcpip|shellapi|processthreadsapi)\.h$", re.I)
+# libstdc++ 12 loses notifications of these where there is no futex (tests/event.h).
+WAITING_ON_ATOMIC = re.compile(r"\.wait\((true|false|nullptr|\d+)\b|\bstd::(latch|barrier|\w+_semaphore)\b")
 WINDOWS_MACRO = re.compile(r"\b(ERROR|DELETE|IN|OUT|OPTIONAL|IGNORE|STRICT|interface|near|far|small|environ|GetMessage|SendMessage|GetObject)\b")
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
 COMMENT_OR_STRING = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)
@@ -128,7 +130,7 @@ def third_party(tree):
 
 
 def platforms(tree):
-    """The operating system shows only in files named *_linux and *_windows, and windows.h in no header at all."""
+    """The operating system shows only in files named *_linux and *_windows, windows.h in no header at all, and nothing waits on an atomic."""
     for path, text in tree.code().items():
         of_platform = is_of_platform(path)
         for line, _, header in includes(text):
@@ -141,6 +143,8 @@ def platforms(tree):
         for line, content in enumerate(text.splitlines(), 1):
             if PLATFORM_MACRO.match(content) and not of_platform:
                 yield f"{path}:{line}: {content.strip()}: make a pair of *_linux.cc and *_windows.cc files instead"
+            if WAITING_ON_ATOMIC.search(content) and "_linux" not in path:
+                yield f"{path}:{line}: {content.strip()}: may sleep for good on Windows; take a condition variable"
             if path.endswith(".h") and re.match(r"\s*#\s*if.*\bUSE_CUDA\b", content):
                 yield f"{path}:{line}: USE_CUDA in a header"
 

@@ -88,6 +88,10 @@ class TidyTest(unittest.TestCase):
         self.expect("platforms", "comm/base/bad.cc", "#  if defined(_WIN32)\n#endif\n")
         self.expect("platforms", "comm/base/bad.cc", "#ifdef __linux__\n#endif\n")
 
+    def test_waiting_on_an_atomic(self):
+        self.expect("platforms", "comm/base/bad.cc", "is_done.wait(false);\n")
+        self.expect("platforms", "comm/base/bad.cc", "std::latch all(2);\n")
+
     def test_cuda_macro_in_a_header(self):
         self.expect("platforms", "runtime/engine/bad.h", "#ifdef USE_CUDA\n#endif\n")
 
