@@ -39,6 +39,7 @@ Json to_json(const CheckpointIndex& index) {
           {"files", index.files},
           {"world_size", index.files.size()},
           {"parameters", index.parameters},
+          {"frozen_parameters", index.frozen_parameters},
           {"micro_steps", index.micro_steps},
           {"global_steps", index.global_steps},
           {"skipped_steps", index.skipped_steps},
@@ -57,6 +58,7 @@ CheckpointIndex from_json(const Json& json) {
   const Json& scaler = json.at("loss_scaler");
   CheckpointIndex index = {.files = json.at("files"),
                            .parameters = json.at("parameters"),
+                           .frozen_parameters = json.value("frozen_parameters", Json::object()),
                            .micro_steps = json.at("micro_steps"),
                            .global_steps = json.at("global_steps"),
                            .skipped_steps = json.at("skipped_steps"),

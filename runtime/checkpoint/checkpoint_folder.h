@@ -3,8 +3,8 @@
 //   DIRECTORY/latest                     the tag of the newest checkpoint
 //   DIRECTORY/TAG/checkpoint.json        what belongs to the checkpoint: files, shapes, counters
 //   DIRECTORY/TAG/ID.rank_N.safetensors  what rank N updates: "master", "exp_avg" and "exp_avg_sq" of runs of
-//                                        elements of named parameters, "weight/master@128"; rank 0 adds
-//                                        "frozen/NAME" and "buffer/NAME"
+//                                        elements of named parameters, "weight/master@128"; its part of the
+//                                        frozen ones, "weight/frozen@128"; rank 0 adds "buffer/NAME"
 //
 // A checkpoint is there once its checkpoint.json is, which is replaced in one step after all files are on the
 // disk; `latest` follows. So whatever ends a save, the previous checkpoint loads, also one of the same tag.
@@ -23,6 +23,7 @@ namespace deepscale {
 struct CheckpointIndex {
   std::vector<std::string> files;                               // in the order of ranks
   std::map<std::string, std::vector<std::int64_t>> parameters;  // shapes of the trainable ones
+  std::map<std::string, std::vector<std::int64_t>> frozen_parameters;
   std::int64_t micro_steps = 0;
   std::int64_t global_steps = 0;
   std::int64_t skipped_steps = 0;

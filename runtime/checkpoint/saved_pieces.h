@@ -13,7 +13,8 @@
 
 namespace deepscale {
 
-// A run of elements of one quantity of a parameter, "weight" and "master".
+// A run of elements of one quantity of a parameter, "weight" and "master". In the files it is one or more
+// tensors of one dimension, "weight/master@OFFSET".
 struct ElementRange {
   std::string parameter;
   std::string quantity;
@@ -26,8 +27,11 @@ class SavedPieces {
   // Opens the files in this order.
   SavedPieces(const std::filesystem::path& folder, const std::vector<std::string>& files);
 
-  // Fills `destination` [range.numel]. Error(kInvalidArgument) when the files do not have all of it.
-  void read(const ElementRange& range, float* destination);
+  // Fills `destination` [range.numel], of safetensors' `dtype`. Error(kInvalidArgument) when the files do not
+  // have all of it in that type.
+  void read(const ElementRange& range, const std::string& dtype, void* destination);
+  // "F32" where there is nothing of it.
+  std::string dtype_of(const std::string& parameter, const std::string& quantity) const;
 
   std::vector<SafetensorsReader>& files() { return files_; }
 
@@ -35,6 +39,7 @@ class SavedPieces {
   struct Run {
     std::size_t file;
     std::string name;
+    std::string dtype;
     std::int64_t offset;
     std::int64_t numel;
   };

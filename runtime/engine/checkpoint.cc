@@ -70,14 +70,34 @@ struct NamedTensor {
   at::Tensor tensor;
 };
 
-// Frozen parameters and buffers. At stage 3 reading them is a collective.
-std::vector<NamedTensor> fixed_tensors(const ModelTensors& tensors) {
-  std::vector<NamedTensor> fixed;
-  for (std::size_t i = 0; i < tensors.frozen.size(); ++i)
-    fixed.push_back({"frozen/" + tensors.frozen_names[i], tensors.frozen[i].detach()});
-  for (std::size_t i = 0; i < tensors.buffers.size(); ++i)
-    fixed.push_back({"buffer/" + tensors.buffer_names[i], tensors.buffers[i].detach()});
-  return fixed;
+std::vector<NamedTensor> named(const std::vector<std::string>& names, const std::vector<at::Tensor>& tensors,
+                               const std::string& prefix = "") {
+  std::vector<NamedTensor> result;
+  for (std::size_t i = 0; i < tensors.size(); ++i) result.push_back({prefix + names[i], tensors[i].detach()});
+  return result;
+}
+
+std::vector<NamedTensor> frozen_of(const ModelTensors& tensors) {
+  return named(tensors.frozen_names, tensors.frozen);
+}
+
+std::vector<NamedTensor> buffers_of(const ModelTensors& tensors) {
+  return named(tensors.buffer_names, tensors.buffers, "buffer/");
+}
+
+constexpr const char* kFrozen = "frozen";  // the quantity of a frozen parameter that is its values
+
+// What this rank saves of each frozen parameter: its shard, or its part of what all ranks have.
+std::vector<ParameterStorage::FrozenShard> frozen_parts(const CheckpointSubject& subject) {
+  auto parts = subject.stage.frozen_shards();
+  if (!parts.empty()) return parts;
+  for (const auto& [name, tensor] : frozen_of(subject.tensors)) {
+    const std::int64_t numel = tensor.numel();
+    const std::int64_t begin = numel * subject.collectives.rank() / subject.collectives.size();
+    const std::int64_t end = numel * (subject.collectives.rank() + 1) / subject.collectives.size();
+    parts.push_back({name, begin, tensor.reshape({-1}).narrow(0, begin, end - begin)});
+  }
+  return parts;
 }
 
 at::Tensor random_state() {
@@ -92,10 +112,9 @@ void restore_random_state(const at::Tensor& state) {
   generator.set_state(state);
 }
 
-ParameterShapes shapes_of(const ModelTensors& tensors) {
+ParameterShapes shapes_of(const std::vector<std::string>& names, const std::vector<at::Tensor>& tensors) {
   ParameterShapes shapes;
-  for (std::size_t i = 0; i < tensors.trainable.size(); ++i)
-    shapes[tensors.trainable_names[i]] = tensors.trainable[i].sizes().vec();
+  for (std::size_t i = 0; i < tensors.size(); ++i) shapes[names[i]] = tensors[i].sizes().vec();
   return shapes;
 }
 
@@ -131,61 +150,97 @@ TensorToSave to_save(const std::string& name, const at::Tensor& tensor, bool is_
           .read = nullptr};
 }
 
-// Read when it is written, so that what does not fit into memory need not.
-TensorToSave to_stream(const std::string& name, Optimizer& optimizer, const Optimizer::Range& range) {
-  constexpr std::int64_t kElementBytes = sizeof(float);
+// Read when it is written, so that what does not fit into memory need not. `read` gives elements on the CPU.
+TensorToSave to_stream(const std::string& name, at::ScalarType dtype, std::int64_t numel,
+                       std::function<at::Tensor(std::int64_t begin, std::int64_t numel)> read) {
+  const auto element_bytes = static_cast<std::int64_t>(c10::elementSize(dtype));
   return {.name = name,
-          .dtype = stored_dtype(name, at::kFloat),
-          .shape = {range.numel},
+          .dtype = stored_dtype(name, dtype),
+          .shape = {numel},
           .data = nullptr,
-          .read = [&optimizer, range](std::int64_t begin, std::int64_t bytes, void* destination) {
-            Optimizer::Range piece = range;
-            piece.begin += begin / kElementBytes;
-            piece.numel = bytes / kElementBytes;
-            std::memcpy(destination, optimizer.read(piece).const_data_ptr(), static_cast<std::size_t>(bytes));
+          .read = [element_bytes, read = std::move(read)](std::int64_t begin, std::int64_t bytes,
+                                                          void* destination) {
+            const at::Tensor values = read(begin / element_bytes, bytes / element_bytes);
+            std::memcpy(destination, values.const_data_ptr(), static_cast<std::size_t>(bytes));
           }};
+}
+
+std::string piece_name(const std::string& parameter, const std::string& quantity, std::int64_t offset) {
+  return fmt::format("{}/{}@{}", parameter, quantity, offset);
+}
+
+void add_optimizer_tensors(const CheckpointSubject& subject, bool in_background,
+                           std::vector<TensorToSave>& all) {
+  Optimizer& optimizer = subject.optimizer;
+  const std::vector<SegmentPiece> pieces = subject.stage.pieces();
+  for (const std::string& quantity : optimizer.quantities()) {
+    for (const SegmentPiece& piece : pieces) {
+      const std::string name = piece_name(piece.parameter, quantity, piece.parameter_offset);
+      const Optimizer::Range range = range_of(piece, quantity);
+      if (optimizer.reads_from_file(range)) {
+        all.push_back(to_stream(name, at::kFloat, range.numel,
+                                [&optimizer, range](std::int64_t begin, std::int64_t numel) {
+                                  Optimizer::Range part = range;
+                                  part.begin += begin;
+                                  part.numel = numel;
+                                  return optimizer.read(part);
+                                }));
+      } else {
+        all.push_back(to_save(name, optimizer.read(range), in_background && optimizer.reads_in_place(range)));
+      }
+    }
+  }
+}
+
+// In the background a part that lies in a file is copied before: training reads the file too.
+void add_frozen_tensors(const CheckpointSubject& subject, bool in_background,
+                        std::vector<TensorToSave>& all) {
+  for (const auto& [parameter, offset, values] : frozen_parts(subject)) {
+    if (values.numel() == 0) continue;
+    const std::string name = piece_name(parameter, kFrozen, offset);
+    if (values.is_in_file() && !in_background) {
+      all.push_back(to_stream(name, values.dtype(), values.numel(),
+                              [values = values](std::int64_t begin, std::int64_t numel) {
+                                return values.part(begin, numel).read();
+                              }));
+    } else {
+      const bool is_in_place = values.is_on(at::kCPU);
+      all.push_back(to_save(name, values.read().cpu(), in_background && is_in_place));
+    }
+  }
 }
 
 std::vector<TensorToSave> tensors_to_save(const CheckpointSubject& subject, bool in_background) {
   std::vector<TensorToSave> all;
-  if (subject.stage.saves_pieces()) {
-    const std::vector<SegmentPiece> pieces = subject.stage.pieces();
-    for (const std::string& quantity : subject.optimizer.quantities()) {
-      for (const SegmentPiece& piece : pieces) {
-        const std::string name = fmt::format("{}/{}@{}", piece.parameter, quantity, piece.parameter_offset);
-        const Optimizer::Range range = range_of(piece, quantity);
-        if (subject.optimizer.reads_from_file(range)) {
-          all.push_back(to_stream(name, subject.optimizer, range));
-        } else {
-          all.push_back(to_save(name, subject.optimizer.read(range),
-                                in_background && subject.optimizer.reads_in_place(range)));
-        }
-      }
-    }
-  }
+  if (subject.stage.saves_pieces()) add_optimizer_tensors(subject, in_background, all);
+  add_frozen_tensors(subject, in_background, all);
   all.push_back(to_save(kRandomState, random_state(), false));
-  for (const NamedTensor& fixed : fixed_tensors(subject.tensors)) {
-    // A copy, since a gathered parameter loses its memory when the next one is gathered.
-    const at::Tensor values = fixed.tensor.clone(at::MemoryFormat::Contiguous).cpu();
-    if (subject.collectives.rank() == 0) all.push_back(to_save(fixed.name, values, false));
+  if (subject.collectives.rank() != 0) return all;
+  for (const auto& [name, buffer] : buffers_of(subject.tensors)) {
+    // The next forward pass may change it.
+    const at::Tensor values =
+        in_background ? buffer.clone(at::MemoryFormat::Contiguous) : buffer.contiguous();
+    all.push_back(to_save(name, values.cpu(), false));
   }
   return all;
 }
 
 CheckpointIndex index_of(const CheckpointSubject& subject, std::int64_t id, const std::string& client_state) {
   const LossScaler::State& scaler = subject.loss_scaler.state();
-  CheckpointIndex index = {.parameters = shapes_of(subject.tensors),
-                           .micro_steps = subject.progress.micro_steps,
-                           .global_steps = subject.progress.global_steps,
-                           .skipped_steps = subject.progress.skipped_steps,
-                           .optimizer_steps = subject.optimizer.steps(),
-                           .samples = subject.progress.samples,
-                           .loss_scaler = {.scale = scaler.scale,
-                                           .hysteresis_left = scaler.hysteresis_left,
-                                           .step = scaler.step,
-                                           .last_overflow_step = scaler.last_overflow_step,
-                                           .is_dynamic = subject.loss_scaler.is_dynamic()},
-                           .client_state = client_state};
+  CheckpointIndex index = {
+      .parameters = shapes_of(subject.tensors.trainable_names, subject.tensors.trainable),
+      .frozen_parameters = shapes_of(subject.tensors.frozen_names, subject.tensors.frozen),
+      .micro_steps = subject.progress.micro_steps,
+      .global_steps = subject.progress.global_steps,
+      .skipped_steps = subject.progress.skipped_steps,
+      .optimizer_steps = subject.optimizer.steps(),
+      .samples = subject.progress.samples,
+      .loss_scaler = {.scale = scaler.scale,
+                      .hysteresis_left = scaler.hysteresis_left,
+                      .step = scaler.step,
+                      .last_overflow_step = scaler.last_overflow_step,
+                      .is_dynamic = subject.loss_scaler.is_dynamic()},
+      .client_state = client_state};
   for (int rank = 0; rank < subject.collectives.size(); ++rank)
     index.files.push_back(checkpoint_file_name(id, rank));
   return index;
@@ -193,8 +248,8 @@ CheckpointIndex index_of(const CheckpointSubject& subject, std::int64_t id, cons
 
 // Loading.
 
-void require_same_model(const ParameterShapes& saved, const ModelTensors& tensors, const fs::path& path) {
-  const ParameterShapes ours = shapes_of(tensors);
+void require_same_shapes(const ParameterShapes& saved, const ParameterShapes& ours, const std::string& kind,
+                         const fs::path& path) {
   const auto shape_in = [](const ParameterShapes& shapes, const std::string& name) {
     const auto found = shapes.find(name);
     return found == shapes.end() ? "none" : fmt::format("[{}]", fmt::join(found->second, ","));
@@ -203,21 +258,45 @@ void require_same_model(const ParameterShapes& saved, const ModelTensors& tensor
     for (const auto& [name, shape] : *shapes) {
       if (shape_in(ours, name) == shape_in(saved, name)) continue;
       throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("{} is of another model: the shape of parameter '{}' is {} here and {} there",
-                              path.string(), name, shape_in(ours, name), shape_in(saved, name)));
+                  fmt::format("{} is of another model: the shape of {} '{}' is {} here and {} there",
+                              path.string(), kind, name, shape_in(ours, name), shape_in(saved, name)));
     }
   }
 }
 
-void read_pieces(const CheckpointSubject& subject, SavedPieces& saved) {
+void require_same_model(const CheckpointIndex& index, const ModelTensors& tensors, const fs::path& path) {
+  require_same_shapes(index.parameters, shapes_of(tensors.trainable_names, tensors.trainable), "parameter",
+                      path);
+  require_same_shapes(index.frozen_parameters, shapes_of(tensors.frozen_names, tensors.frozen),
+                      "frozen parameter", path);
+}
+
+void read_optimizer(const CheckpointSubject& subject, SavedPieces& saved) {
   const std::vector<SegmentPiece> pieces = subject.stage.pieces();
   for (const std::string& quantity : subject.optimizer.quantities()) {
     for (const SegmentPiece& piece : pieces) {
       const at::Tensor values = at::empty({piece.numel}, at::kFloat);
-      saved.read({piece.parameter, quantity, piece.parameter_offset, piece.numel}, values.data_ptr<float>());
+      saved.read({piece.parameter, quantity, piece.parameter_offset, piece.numel}, "F32", values.data_ptr());
       subject.optimizer.write(range_of(piece, quantity), values);
     }
   }
+}
+
+at::Tensor read_flat(SavedPieces& saved, const std::string& frozen, std::int64_t offset, std::int64_t numel,
+                     at::ScalarType dtype) {
+  const at::Tensor values = at::empty({numel}, dtype);
+  saved.read({frozen, kFrozen, offset, numel}, stored_dtype(frozen, dtype), values.data_ptr());
+  return values;
+}
+
+// One after the other, since they may not all fit into memory.
+void read_frozen(const CheckpointSubject& subject, SavedPieces& saved) {
+  const auto shards = subject.stage.frozen_shards();
+  for (const auto& [name, offset, slice] : shards)
+    slice.write(read_flat(saved, name, offset, slice.numel(), slice.dtype()));
+  if (!shards.empty()) return;
+  for (const auto& [name, tensor] : frozen_of(subject.tensors))
+    tensor.copy_(read_flat(saved, name, 0, tensor.numel(), tensor.scalar_type()).view(tensor.sizes()));
 }
 
 void require_like(const SafetensorsReader& reader, const std::string& name, const at::Tensor& like) {
@@ -267,40 +346,29 @@ void copy_masters_to_parameters(const CheckpointSubject& subject) {
   }
 }
 
-struct ReadCheckpoint {
-  std::string client_state;
-  std::optional<SavedPieces> saved;
-};
+void read_buffers(const CheckpointSubject& subject, SafetensorsReader& reader) {
+  for (const NamedTensor& buffer : buffers_of(subject.tensors))
+    buffer.tensor.copy_(read_like(reader, buffer.name, buffer.tensor));
+}
 
-// All that needs no collective, but for the fixed tensors.
-ReadCheckpoint read_checkpoint(const CheckpointSubject& subject, CheckpointName& name) {
+// Returns the client state. Needs no collective.
+std::string read_checkpoint(const CheckpointSubject& subject, CheckpointName& name) {
   if (name.tag.empty()) name.tag = latest_tag(name.directory);
   const fs::path folder = name.directory / name.tag;
   const CheckpointIndex index = read_checkpoint_index(folder);
-  require_same_model(index.parameters, subject.tensors, folder);
-  ReadCheckpoint read;
-  SavedPieces& saved = read.saved.emplace(folder, index.files);
-  for (const NamedTensor& fixed : fixed_tensors(subject.tensors))
-    require_like(saved.files().front(), fixed.name, fixed.tensor);
-  read_pieces(subject, saved);
+  require_same_model(index, subject.tensors, folder);
+  SavedPieces saved(folder, index.files);
+  for (const NamedTensor& buffer : buffers_of(subject.tensors))
+    require_like(saved.files().front(), buffer.name, buffer.tensor);
+  read_optimizer(subject, saved);
+  read_frozen(subject, saved);
+  read_buffers(subject, saved.files().front());
   if (static_cast<int>(saved.files().size()) == subject.collectives.size()) {
     SafetensorsReader& own = saved.files()[static_cast<std::size_t>(subject.collectives.rank())];
     restore_random_state(read_like(own, kRandomState, random_state()));
   }
   restore_counters(index, subject);
-  read.client_state = index.client_state;
-  return read;
-}
-
-// One after the other, since they may not all fit into memory. To write a sharded one is a collective.
-void read_fixed_tensors(const CheckpointSubject& subject, SafetensorsReader& reader) {
-  FirstFailure failure;
-  for (const NamedTensor& fixed : fixed_tensors(subject.tensors)) {
-    at::Tensor values = at::zeros({1}, fixed.tensor.scalar_type());
-    failure.attempt([&] { values = read_like(reader, fixed.name, fixed.tensor); });
-    fixed.tensor.copy_(values);
-  }
-  together(subject.collectives, "loading a checkpoint", [&] { failure.rethrow(); });
+  return index.client_state;
 }
 
 }  // namespace
@@ -309,8 +377,9 @@ void start_checkpoint(const CheckpointSubject& subject, const CheckpointName& na
                       const CheckpointSaveOptions& options, CheckpointSaver& saver) {
   const at::NoGradGuard no_grad;
   // On all ranks, since what one alone refuses the others would wait for.
-  for (const NamedTensor& fixed : fixed_tensors(subject.tensors))
-    stored_dtype(fixed.name, fixed.tensor.scalar_type());
+  for (const auto& tensors : {frozen_of(subject.tensors), buffers_of(subject.tensors)}) {
+    for (const auto& [tensor_name, tensor] : tensors) stored_dtype(tensor_name, tensor.scalar_type());
+  }
   require_same_tag(subject.collectives, name.tag);
   CheckpointPart part{.directory = name.directory,
                       .tag = name.tag,
@@ -337,25 +406,13 @@ void finish_checkpoint(TensorCollectives& collectives, CheckpointSaver& saver) {
   together(collectives, "saving a checkpoint", [&] { saver.wait(); });
 }
 
-namespace {
-
-// Weights by name, as they are in the model; gathered where they are needed.
-std::vector<NamedTensor> weights_of(const ModelTensors& tensors) {
-  std::vector<NamedTensor> weights;
-  const auto add = [&](const std::vector<std::string>& names, const std::vector<at::Tensor>& values) {
-    for (std::size_t i = 0; i < values.size(); ++i) weights.push_back({names[i], values[i].detach()});
-  };
-  add(tensors.trainable_names, tensors.trainable);
-  add(tensors.frozen_names, tensors.frozen);
-  add(tensors.buffer_names, tensors.buffers);
-  return weights;
-}
-
-}  // namespace
-
 void save_model(const CheckpointSubject& subject, const fs::path& directory) {
   const at::NoGradGuard no_grad;
-  const std::vector<NamedTensor> weights = weights_of(subject.tensors);
+  // As they are in the model; gathered where they are needed.
+  std::vector<NamedTensor> weights = named(subject.tensors.trainable_names, subject.tensors.trainable);
+  for (const auto& more :
+       {frozen_of(subject.tensors), named(subject.tensors.buffer_names, subject.tensors.buffers)})
+    weights.insert(weights.end(), more.begin(), more.end());
   const bool writes = subject.collectives.rank() == 0;
   std::optional<ModelWriter> writer;
   FirstFailure failure;
@@ -385,16 +442,15 @@ void save_model(const CheckpointSubject& subject, const fs::path& directory) {
 
 std::string load_checkpoint(const CheckpointSubject& subject, CheckpointName& name) {
   const at::NoGradGuard no_grad;
-  ReadCheckpoint read;
+  std::string client_state;
   subject.stage.begin_update();
   together(subject.collectives, "loading a checkpoint", [&] {
-    read = read_checkpoint(subject, name);
+    client_state = read_checkpoint(subject, name);
     copy_masters_to_parameters(subject);
   });
   subject.stage.publish_parameters();
-  read_fixed_tensors(subject, read.saved->files().front());
   subject.stage.rethrow_failure();
-  return read.client_state;
+  return client_state;
 }
 
 }  // namespace deepscale

@@ -47,8 +47,8 @@ struct CheckpointSaveOptions {
   bool in_background = false;  // the optimizer's tensors are read after the call: see CheckpointSaver
 };
 
-// Starts saving; the save before it was waited for. Blocks for the gathering of frozen parameters, and on a
-// device for the copies to the host.
+// Starts saving; the save before it was waited for. Every rank writes its part of the frozen parameters too.
+// Blocks on a device for the copies to the host.
 void start_checkpoint(const CheckpointSubject& subject, const CheckpointName& name,
                       const CheckpointSaveOptions& options, CheckpointSaver& saver);
 // Until the checkpoint is there.

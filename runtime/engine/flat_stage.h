@@ -29,6 +29,9 @@ class FlatStage : public ZeroStage {
   void begin_update() override { storage_->begin_update(); }
   void publish_parameters() override { storage_->publish(); }
   void rethrow_failure() override { storage_->rethrow_failure(); }
+  std::vector<ParameterStorage::FrozenShard> frozen_shards() const override {
+    return storage_->frozen_shards();
+  }
   std::int64_t parameter_bytes() const override { return storage_->bytes(); }
 
  protected:

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
+#include <vector>
 
 #include "runtime/engine/flat_arena.h"
 #include "runtime/engine/parameter_slice.h"
@@ -39,6 +41,15 @@ class ParameterStorage {
   virtual void rethrow_failure() {}
 
   virtual std::int64_t bytes() const = 0;
+
+  // This rank's part of a frozen parameter.
+  struct FrozenShard {
+    std::string name;
+    std::int64_t offset;  // in the parameter, in elements
+    ParameterSlice values;
+  };
+  // Of each; none where every rank has the frozen parameters whole.
+  virtual std::vector<FrozenShard> frozen_shards() const { return {}; }
 };
 
 // The part of a parameter that lies in `owned`; numel 0: none.

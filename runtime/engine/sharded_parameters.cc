@@ -94,6 +94,7 @@ void ShardedParameters::take_frozen() {
   const ParameterGroups layout =
       partition_groups(options_.frozen_names, numels_of(options_.frozen), options_.persistence_threshold);
   frozen_.parameters = in_order(options_.frozen, layout.order);
+  frozen_names_ = in_order(options_.frozen_names, layout.order);
   frozen_plan_ = PartitionPlan(numels_of(frozen_.parameters),
                                {.world_size = collectives_.size(), .groups = layout.groups});
   frozen_.slices = make_slices(frozen_plan_);
@@ -127,6 +128,19 @@ void ShardedParameters::add_unit(const Group& group, int bucket,
     unit.members.push_back({group.parameters[index], group.plan.parameters()[index].offset - placed.offset});
   }
   gatherer_.add_unit(std::move(unit));
+}
+
+std::vector<ParameterStorage::FrozenShard> ShardedParameters::frozen_shards() const {
+  std::vector<FrozenShard> shards;
+  for (std::size_t i = 0; i < frozen_names_.size(); ++i) {
+    const PartitionPlan::Parameter& placed = frozen_plan_.parameters()[i];
+    const Owned owned = owned_of(frozen_, placed.bucket);
+    const OwnedPart part = owned_part(placed, owned);
+    shards.push_back({.name = frozen_names_[i],
+                      .offset = part.parameter_offset,
+                      .values = owned.values.part(part.owned_offset, part.numel)});
+  }
+  return shards;
 }
 
 std::int64_t ShardedParameters::bytes() const {

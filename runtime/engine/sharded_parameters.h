@@ -32,6 +32,7 @@ class ShardedParameters final : public ParameterStorage {
   void publish() override { gatherer_.refresh(); }
   void rethrow_failure() override { gatherer_.rethrow_failure(); }
   std::int64_t bytes() const override;
+  std::vector<FrozenShard> frozen_shards() const override;
 
  private:
   void take_frozen();
@@ -53,6 +54,7 @@ class ShardedParameters final : public ParameterStorage {
   Group trainable_;
   PartitionPlan frozen_plan_;
   Group frozen_;
+  std::vector<std::string> frozen_names_;  // in the order of the plan
   ParameterGatherer gatherer_;
 };
 

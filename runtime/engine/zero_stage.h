@@ -22,7 +22,7 @@
 #include "runtime/engine/master_weights.h"
 #include "runtime/engine/model_tensors.h"
 #include "runtime/engine/optimizer.h"
-#include "runtime/engine/parameter_slice.h"
+#include "runtime/engine/parameter_storage.h"
 #include "runtime/engine/tensor_collectives.h"
 #include "runtime/zero/gather_schedule.h"
 
@@ -54,6 +54,8 @@ class ZeroStage {
   virtual std::vector<SegmentPiece> pieces() const = 0;
   // Whether a checkpoint takes the pieces from this rank, where several ranks have the same ones.
   virtual bool saves_pieces() const { return true; }
+  // As ParameterStorage::frozen_shards().
+  virtual std::vector<ParameterStorage::FrozenShard> frozen_shards() const { return {}; }
   // Pieces that cover every gradient element once over all ranks together.
   virtual std::vector<at::Tensor> owned_gradients() = 0;
   // Before anybody changes parameters that the model reads. Collective; blocks until all ranks are here,

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <cstring>
+#include <functional>
 
 #include "comm/base/error.h"
 #include "comm/base/half.h"
@@ -24,33 +25,49 @@ bool is_16_bit(const std::string& dtype) {
   return dtype == "BF16" || dtype == "F16";
 }
 
-// What rank 0 saved whole, and its name in the model.
-struct WholeTensor {
-  std::string stored;
-  DeclaredTensor declared;
+// A tensor of the model, and how its bytes come out of the checkpoint.
+struct SavedTensor {
+  std::string name;
+  std::string dtype;
+  std::vector<std::int64_t> shape;
+  std::function<void(void* destination)> read;
+
+  DeclaredTensor declared() const { return {name, is_16_bit(dtype) ? "F32" : dtype, shape}; }
 };
 
-std::vector<WholeTensor> whole_tensors(const SafetensorsReader& file, bool with_frozen_parameters) {
-  std::vector<WholeTensor> whole;
-  for (const auto& [name, entry] : file.entries()) {
-    const std::string kind = name.substr(0, name.find('/'));
-    if (kind != "buffer" && (kind != "frozen" || !with_frozen_parameters)) continue;
-    const std::string dtype = is_16_bit(entry.dtype) ? "F32" : entry.dtype;
-    whole.push_back({name, {name.substr(kind.size() + 1), dtype, entry.shape}});
+std::vector<SavedTensor> saved_tensors(SavedPieces& saved, const CheckpointIndex& index,
+                                       bool with_frozen_parameters) {
+  std::vector<SavedTensor> tensors;
+  const auto add_parameters = [&](const auto& parameters, const std::string& quantity) {
+    for (const auto& [name, shape] : parameters) {
+      const std::string dtype = saved.dtype_of(name, quantity);
+      const ElementRange range = {name, quantity, 0, numel_of(shape)};
+      tensors.push_back({name, dtype, shape, [&saved, range, dtype](void* destination) {
+                           saved.read(range, dtype, destination);
+                         }});
+    }
+  };
+  add_parameters(index.parameters, "master");
+  if (with_frozen_parameters) add_parameters(index.frozen_parameters, "frozen");
+  const std::string buffer = "buffer/";
+  SafetensorsReader& file = saved.files().front();
+  for (const auto& entry : file.entries()) {
+    if (entry.first.rfind(buffer, 0) != 0) continue;
+    tensors.push_back({entry.first.substr(buffer.size()), entry.second.dtype, entry.second.shape,
+                       [&file, &entry](void* destination) { file.read(entry.first, destination); }});
   }
-  return whole;
+  return tensors;
 }
 
-std::vector<char> read_as_fp32(SafetensorsReader& file, const std::string& name) {
-  const SafetensorsReader::Entry& entry = file.entries().at(name);
-  std::vector<char> bytes(static_cast<std::size_t>(entry.bytes));
-  file.read(name, bytes.data());
-  if (!is_16_bit(entry.dtype)) return bytes;
+std::vector<char> read_as_fp32(const SavedTensor& tensor) {
+  std::vector<char> bytes(static_cast<std::size_t>(stored_bytes(tensor.dtype, tensor.shape)));
+  tensor.read(bytes.data());
+  if (!is_16_bit(tensor.dtype)) return bytes;
   std::vector<char> widened(bytes.size() * 2);
   for (std::size_t i = 0; i < bytes.size() / 2; ++i) {
     std::uint16_t bits = 0;
     std::memcpy(&bits, bytes.data() + 2 * i, 2);
-    const float value = entry.dtype == "BF16" ? bf16_to_float(bits) : fp16_to_float(bits);
+    const float value = tensor.dtype == "BF16" ? bf16_to_float(bits) : fp16_to_float(bits);
     std::memcpy(widened.data() + 4 * i, &value, 4);
   }
   return widened;
@@ -64,25 +81,14 @@ Consolidated consolidate(const ConsolidateOptions& options) {
   const std::filesystem::path folder = options.checkpoint / result.tag;
   const CheckpointIndex index = read_checkpoint_index(folder);
   SavedPieces saved(folder, index.files);
-  SafetensorsReader& first_file = saved.files().front();
-  const std::vector<WholeTensor> whole = whole_tensors(first_file, options.with_frozen_parameters);
-
+  const std::vector<SavedTensor> tensors = saved_tensors(saved, index, options.with_frozen_parameters);
   std::vector<DeclaredTensor> declared;
-  for (const auto& [name, shape] : index.parameters) declared.push_back({name, "F32", shape});
-  for (const WholeTensor& tensor : whole) declared.push_back(tensor.declared);
+  for (const SavedTensor& tensor : tensors) declared.push_back(tensor.declared());
   ModelWriter writer(options.output, declared, options.max_shard_bytes);
-  const auto write = [&](const void* data, std::size_t bytes) {
-    writer.write(data, static_cast<std::int64_t>(bytes));
-    result.bytes += static_cast<std::int64_t>(bytes);
-  };
-  for (const auto& [name, shape] : index.parameters) {
-    std::vector<float> values(static_cast<std::size_t>(numel_of(shape)));
-    saved.read({name, "master", 0, numel_of(shape)}, values.data());
-    write(values.data(), values.size() * sizeof(float));
-  }
-  for (const WholeTensor& tensor : whole) {
-    const std::vector<char> bytes = read_as_fp32(first_file, tensor.stored);
-    write(bytes.data(), bytes.size());
+  for (const SavedTensor& tensor : tensors) {
+    const std::vector<char> bytes = read_as_fp32(tensor);
+    writer.write(bytes.data(), static_cast<std::int64_t>(bytes.size()));
+    result.bytes += static_cast<std::int64_t>(bytes.size());
   }
   result.tensors = static_cast<std::int64_t>(declared.size());
   result.files = writer.finish();

@@ -84,7 +84,7 @@ TEST(CheckpointSaver, SavesWhatWasThereAtTheStartHoweverFarTheWritingIs) {
     SavedPieces saved(folder.path() / "t", {checkpoint_file_name(1, 0)});
     for (std::size_t i = 0; i < tensors.size(); ++i) {
       std::vector<float> read(kNumel);
-      saved.read({fmt::format("weight{}", i), "master", 0, kNumel}, read.data());
+      saved.read({fmt::format("weight{}", i), "master", 0, kNumel}, "F32", read.data());
       EXPECT_EQ(read, expected) << i;
     }
   }
@@ -122,7 +122,7 @@ TEST(CheckpointSaver, StreamsWhatIsReadFromElsewhere) {
   std::vector<float> expected(kNumel), read(kNumel);
   std::iota(expected.begin(), expected.end(), 0.0F);
   SavedPieces(folder.path() / "t", {checkpoint_file_name(1, 0)})  // compares checksums
-      .read({"weight", "master", 0, kNumel}, read.data());
+      .read({"weight", "master", 0, kNumel}, "F32", read.data());
   EXPECT_EQ(read, expected);
 }
 

@@ -45,12 +45,14 @@ void write_checkpoint(const fs::path& directory, const std::string& tag) {
   CheckpointIndex index;
   index.files = {checkpoint_file_name(1, 0), checkpoint_file_name(1, 1)};
   index.parameters = {{"weight", {4, 5}}, {"bias", {3}}};
+  index.frozen_parameters = {{"base", {2}}};
   write_safetensors(directory / tag / index.files[0], {{"weight/master@0", "F32", {13}, weight.data()},
                                                        {"weight/exp_avg@0", "F32", {13}, moments.data()},
-                                                       {"frozen/base", "BF16", {2}, bf16.data()},
+                                                       {"base/frozen@0", "BF16", {1}, bf16.data()},
                                                        {"buffer/steps", "I64", {}, &counter}});
   write_safetensors(directory / tag / index.files[1], {{"weight/master@13", "F32", {7}, weight.data() + 13},
-                                                       {"bias/master@0", "F32", {3}, bias.data()}});
+                                                       {"bias/master@0", "F32", {3}, bias.data()},
+                                                       {"base/frozen@1", "BF16", {1}, bf16.data() + 1}});
   commit_checkpoint(directory, tag, index);
 }
 

@@ -21,7 +21,7 @@ std::int64_t latest_version(const std::filesystem::path& directory) {
   const CheckpointIndex index = read_checkpoint_index(folder);
   SavedPieces saved(folder, index.files);
   std::vector<float> values(static_cast<std::size_t>(index.parameters.at("weight").front()));
-  saved.read({"weight", "master", 0, static_cast<std::int64_t>(values.size())}, values.data());
+  saved.read({"weight", "master", 0, static_cast<std::int64_t>(values.size())}, "F32", values.data());
   for (const float value : values) {
     if (value != static_cast<float>(index.global_steps))
       throw Error(ErrorCode::kInternal, folder.string() + " mixes versions");
