@@ -35,9 +35,10 @@ struct ExecPlan {
 };
 
 struct SupervisorCommand {
-  enum Kind : std::int32_t { kSignalGroup, kSignalChild, kKillTree };
+  // Requests to end are the first two and the last.
+  enum Kind : std::int32_t { kStopGroup, kStopChild, kSignalChild, kKillTree };
   Kind kind;
-  std::int32_t signal;  // with kSignalGroup (a request to end) and kSignalChild (no such request)
+  std::int32_t signal;  // but for kKillTree
 };
 
 struct SupervisorReport {
