@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kIndexName = "checkpoint.json";
 constexpr const char* kLatestName = "latest";
-constexpr int kFormat = 1;
+constexpr int kFormat = 2;
 
 std::string read_text(const fs::path& path) {
   errno = 0;
@@ -58,17 +58,17 @@ CheckpointIndex from_json(const Json& json) {
   const Json& scaler = json.at("loss_scaler");
   CheckpointIndex index = {.files = json.at("files"),
                            .parameters = json.at("parameters"),
-                           .frozen_parameters = json.value("frozen_parameters", Json::object()),
+                           .frozen_parameters = json.at("frozen_parameters"),
                            .micro_steps = json.at("micro_steps"),
                            .global_steps = json.at("global_steps"),
                            .skipped_steps = json.at("skipped_steps"),
                            .optimizer_steps = json.at("optimizer_steps"),
-                           .samples = json.value("samples", std::int64_t{0}),
+                           .samples = json.at("samples"),
                            .loss_scaler = {.scale = scaler.at("scale"),
                                            .hysteresis_left = scaler.at("hysteresis_left"),
                                            .step = scaler.at("step"),
                                            .last_overflow_step = scaler.at("last_overflow_step"),
-                                           .is_dynamic = scaler.value("is_dynamic", true)},
+                                           .is_dynamic = scaler.at("is_dynamic")},
                            .client_state = json.at("client_state")};
   if (index.files.empty()) throw std::out_of_range("it lists no files");
   return index;

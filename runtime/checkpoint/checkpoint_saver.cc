@@ -104,7 +104,11 @@ void CheckpointSaver::start(CheckpointPart part) {
     state_ = State::kWriting;
     given_up_.clear();
   }
-  thread_ = std::thread([this, moved = std::move(part)]() mutable { run(std::move(moved)); });
+  try {
+    thread_ = std::thread([this, moved = std::move(part)]() mutable { run(std::move(moved)); });
+  } catch (const std::system_error&) {
+    fail();
+  }
 }
 
 void CheckpointSaver::run(CheckpointPart part) {
@@ -118,8 +122,15 @@ void CheckpointSaver::run(CheckpointPart part) {
       commit_checkpoint(part.directory, part.tag, *part.index);
       if (part.keep_last > 0) keep_last_checkpoints(part.directory, part.tag, part.keep_last);
     }
+    enter(State::kIdle);
   } catch (const std::exception&) {
-    live_->close();
+    fail();
+  }
+}
+
+void CheckpointSaver::fail() {
+  live_->close();
+  {
     const std::lock_guard lock(mutex_);
     failure_ = std::current_exception();
   }

@@ -10,6 +10,10 @@
 
 namespace deepscale {
 
+std::string piece_name(const std::string& parameter, const std::string& quantity, std::int64_t offset) {
+  return fmt::format("{}/{}@{}", parameter, quantity, offset);
+}
+
 SavedPieces::SavedPieces(const std::filesystem::path& folder, const std::vector<std::string>& files)
     : folder_(folder) {
   for (const std::string& name : files) {
@@ -56,8 +60,8 @@ void SavedPieces::read(const ElementRange& range, const std::string& dtype, void
   }
   if (filled == range.numel) return;
   throw Error(ErrorCode::kInvalidArgument,
-              fmt::format("{}: {} of the {} elements of '{}' that this rank needs are in its files; was it "
-                          "saved with another optimizer?",
+              fmt::format("{}: {} of the {} elements of '{}' that are needed are in its files; was it saved "
+                          "with another optimizer?",
                           folder_.string(), filled, range.numel, key));
 }
 

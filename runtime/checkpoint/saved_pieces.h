@@ -22,6 +22,9 @@ struct ElementRange {
   std::int64_t numel = 0;
 };
 
+// What the run of elements that begins at `offset` is called in a file.
+std::string piece_name(const std::string& parameter, const std::string& quantity, std::int64_t offset);
+
 class SavedPieces {
  public:
   // Opens the files in this order.

@@ -36,7 +36,7 @@ const char* stored_dtype(const std::string& name, at::ScalarType type) {
   throw Error(
       ErrorCode::kUnsupported,
       fmt::format("checkpoint: '{}' is of type {}, for which files of safetensors have no name; keep it "
-                  "out of the model's buffers, or in another type",
+                  "out of the model, or in another type",
                   name, c10::toString(type)));
 }
 
@@ -46,7 +46,8 @@ void together(TensorCollectives& collectives, const char* what, const std::funct
   constexpr std::size_t kMaxWords = 1024;
   at::Tensor words = at::zeros({static_cast<std::int64_t>(kMaxWords)}, at::kByte);
   FirstFailure failure([&](const std::exception& error) {
-    std::strncpy(static_cast<char*>(words.data_ptr()), error.what(), kMaxWords - 1);
+    const std::string what = error.what();
+    what.substr(0, what.find('\n')).copy(static_cast<char*>(words.data_ptr()), kMaxWords - 1);
   });
   failure.attempt(action);
   at::Tensor first =
@@ -87,17 +88,23 @@ std::vector<NamedTensor> buffers_of(const ModelTensors& tensors) {
 
 constexpr const char* kFrozen = "frozen";  // the quantity of a frozen parameter that is its values
 
-// What this rank saves of each frozen parameter: its shard, or its part of what all ranks have.
-std::vector<ParameterStorage::FrozenShard> frozen_parts(const CheckpointSubject& subject) {
-  auto parts = subject.stage.frozen_shards();
-  if (!parts.empty()) return parts;
-  for (const auto& [name, tensor] : frozen_of(subject.tensors)) {
-    const std::int64_t numel = tensor.numel();
-    const std::int64_t begin = numel * subject.collectives.rank() / subject.collectives.size();
-    const std::int64_t end = numel * (subject.collectives.rank() + 1) / subject.collectives.size();
-    parts.push_back({name, begin, tensor.reshape({-1}).narrow(0, begin, end - begin)});
-  }
-  return parts;
+using FrozenShard = ParameterStorage::FrozenShard;
+
+// By name; not of those that every rank has whole.
+std::map<std::string, FrozenShard> frozen_shards_of(const CheckpointSubject& subject) {
+  std::map<std::string, FrozenShard> shards;
+  for (FrozenShard& shard : subject.stage.frozen_shards()) shards.emplace(shard.name, std::move(shard));
+  return shards;
+}
+
+// An equal part of what every rank has whole, contiguous.
+FrozenShard part_of_whole(const NamedTensor& frozen, const TensorCollectives& collectives) {
+  const std::int64_t numel = frozen.tensor.numel();
+  const std::int64_t begin = numel * collectives.rank() / collectives.size();
+  const std::int64_t end = numel * (collectives.rank() + 1) / collectives.size();
+  const at::Tensor part = frozen.tensor.reshape({-1}).narrow(0, begin, end - begin);
+  const bool is_in_place = frozen.tensor.is_contiguous();
+  return {frozen.name, begin, is_in_place ? part : part.clone(at::MemoryFormat::Contiguous)};
 }
 
 at::Tensor random_state() {
@@ -165,10 +172,6 @@ TensorToSave to_stream(const std::string& name, at::ScalarType dtype, std::int64
           }};
 }
 
-std::string piece_name(const std::string& parameter, const std::string& quantity, std::int64_t offset) {
-  return fmt::format("{}/{}@{}", parameter, quantity, offset);
-}
-
 void add_optimizer_tensors(const CheckpointSubject& subject, bool in_background,
                            std::vector<TensorToSave>& all) {
   Optimizer& optimizer = subject.optimizer;
@@ -192,10 +195,14 @@ void add_optimizer_tensors(const CheckpointSubject& subject, bool in_background,
   }
 }
 
-// In the background a part that lies in a file is copied before: training reads the file too.
+// In the background copies, since the program may write to them, and training reads those in a file.
 void add_frozen_tensors(const CheckpointSubject& subject, bool in_background,
                         std::vector<TensorToSave>& all) {
-  for (const auto& [parameter, offset, values] : frozen_parts(subject)) {
+  const auto shards = frozen_shards_of(subject);
+  for (const NamedTensor& frozen : frozen_of(subject.tensors)) {
+    const auto found = shards.find(frozen.name);
+    const auto [parameter, offset, values] =
+        found == shards.end() ? part_of_whole(frozen, subject.collectives) : found->second;
     if (values.numel() == 0) continue;
     const std::string name = piece_name(parameter, kFrozen, offset);
     if (values.is_in_file() && !in_background) {
@@ -204,8 +211,8 @@ void add_frozen_tensors(const CheckpointSubject& subject, bool in_background,
                                 return values.part(begin, numel).read();
                               }));
     } else {
-      const bool is_in_place = values.is_on(at::kCPU);
-      all.push_back(to_save(name, values.read().cpu(), in_background && is_in_place));
+      const at::Tensor now = values.read().cpu();
+      all.push_back(to_save(name, in_background ? now.clone() : now, false));
     }
   }
 }
@@ -282,21 +289,36 @@ void read_optimizer(const CheckpointSubject& subject, SavedPieces& saved) {
   }
 }
 
-at::Tensor read_flat(SavedPieces& saved, const std::string& frozen, std::int64_t offset, std::int64_t numel,
-                     at::ScalarType dtype) {
-  const at::Tensor values = at::empty({numel}, dtype);
-  saved.read({frozen, kFrozen, offset, numel}, stored_dtype(frozen, dtype), values.data_ptr());
-  return values;
+void require_same_frozen_types(const CheckpointSubject& subject, const SavedPieces& saved,
+                               const fs::path& path) {
+  for (const auto& [name, tensor] : frozen_of(subject.tensors)) {
+    const std::string ours = stored_dtype(name, tensor.scalar_type());
+    const std::string theirs = saved.dtype_of(name, kFrozen);
+    if (tensor.numel() == 0 || ours == theirs) continue;
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{}: the frozen parameter '{}' is of type {} there and {} here; load the "
+                            "checkpoint with the dtype that it was saved with",
+                            path.string(), name, theirs, ours));
+  }
 }
 
 // One after the other, since they may not all fit into memory.
 void read_frozen(const CheckpointSubject& subject, SavedPieces& saved) {
-  const auto shards = subject.stage.frozen_shards();
-  for (const auto& [name, offset, slice] : shards)
-    slice.write(read_flat(saved, name, offset, slice.numel(), slice.dtype()));
-  if (!shards.empty()) return;
-  for (const auto& [name, tensor] : frozen_of(subject.tensors))
-    tensor.copy_(read_flat(saved, name, 0, tensor.numel(), tensor.scalar_type()).view(tensor.sizes()));
+  const auto shards = frozen_shards_of(subject);
+  for (const auto& [name, tensor] : frozen_of(subject.tensors)) {
+    const auto read = [&, &name = name](std::int64_t offset, std::int64_t numel, at::ScalarType dtype) {
+      const at::Tensor values = at::empty({numel}, dtype);
+      saved.read({name, kFrozen, offset, numel}, stored_dtype(name, dtype), values.data_ptr());
+      return values;
+    };
+    const auto found = shards.find(name);
+    if (found == shards.end()) {
+      tensor.copy_(read(0, tensor.numel(), tensor.scalar_type()).view(tensor.sizes()));
+    } else {
+      const ParameterSlice& slice = found->second.values;
+      slice.write(read(found->second.offset, slice.numel(), slice.dtype()));
+    }
+  }
 }
 
 void require_like(const SafetensorsReader& reader, const std::string& name, const at::Tensor& like) {
@@ -360,6 +382,7 @@ std::string read_checkpoint(const CheckpointSubject& subject, CheckpointName& na
   SavedPieces saved(folder, index.files);
   for (const NamedTensor& buffer : buffers_of(subject.tensors))
     require_like(saved.files().front(), buffer.name, buffer.tensor);
+  require_same_frozen_types(subject, saved, folder);
   read_optimizer(subject, saved);
   read_frozen(subject, saved);
   read_buffers(subject, saved.files().front());
@@ -385,10 +408,11 @@ void start_checkpoint(const CheckpointSubject& subject, const CheckpointName& na
                       .tag = name.tag,
                       .id = agree_on_id(subject.collectives),
                       .rank = subject.collectives.rank(),
-                      .tensors = tensors_to_save(subject, options.in_background),
                       .keep_last = options.keep_last};
-  subject.stage.rethrow_failure();
-  if (part.rank == 0) part.index = index_of(subject, part.id, options.client_state);
+  together(subject.collectives, "saving a checkpoint", [&] {
+    part.tensors = tensors_to_save(subject, options.in_background);
+    if (part.rank == 0) part.index = index_of(subject, part.id, options.client_state);
+  });
   saver.start(std::move(part));
 }
 

@@ -48,7 +48,7 @@ struct CheckpointSaveOptions {
 };
 
 // Starts saving; the save before it was waited for. Every rank writes its part of the frozen parameters too.
-// Blocks on a device for the copies to the host.
+// Blocks for the copies that it takes: on a device, and in the background of frozen parameters and buffers.
 void start_checkpoint(const CheckpointSubject& subject, const CheckpointName& name,
                       const CheckpointSaveOptions& options, CheckpointSaver& saver);
 // Until the checkpoint is there.

@@ -20,14 +20,16 @@ std::unique_ptr<ParameterStorage> make_storage(const PartitionPlan& plan, const 
                                                const ZeroStageOptions& options) {
   const at::TensorOptions tensor_options = at::TensorOptions(options.dtype).device(options.device);
   if (options.stage == 3) {
-    return std::make_unique<ShardedParameters>(
-        plan, collectives,
-        ShardedParameters::Options{.tensors = tensor_options,
-                                   .placement = options.parameters,
-                                   .limits = options.gather_limits,
-                                   .persistence_threshold = options.persistence_threshold,
-                                   .frozen = tensors.frozen,
-                                   .frozen_names = tensors.frozen_names});
+    ShardedParameters::Options sharded = {.tensors = tensor_options,
+                                          .placement = options.parameters,
+                                          .limits = options.gather_limits,
+                                          .persistence_threshold = options.persistence_threshold};
+    for (std::size_t i = 0; i < tensors.frozen.size(); ++i) {
+      if (!is_sharded_when_frozen(tensors.frozen[i])) continue;
+      sharded.frozen.push_back(tensors.frozen[i]);
+      sharded.frozen_names.push_back(tensors.frozen_names[i]);
+    }
+    return std::make_unique<ShardedParameters>(plan, collectives, std::move(sharded));
   }
   using enum WholeParameters::Ownership;
   const auto of_slices = options.shares_parameters ? kSliceOfOne : kSlice;

@@ -25,6 +25,11 @@ struct ModelTensors {
   std::int64_t numel() const;  // of the parameters
 };
 
+// Stage 3 shards frozen parameters of a floating dtype; others (indices, masks) every rank has whole.
+inline bool is_sharded_when_frozen(const at::Tensor& parameter) {
+  return parameter.is_floating_point();
+}
+
 std::vector<std::int64_t> numels_of(const std::vector<at::Tensor>& tensors);
 
 // Takes over tensors that are not trained: moves them to device and floating dtype, gives all ranks rank 0's

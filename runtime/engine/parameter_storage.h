@@ -48,7 +48,7 @@ class ParameterStorage {
     std::int64_t offset;  // in the parameter, in elements
     ParameterSlice values;
   };
-  // Of each; none where every rank has the frozen parameters whole.
+  // Not of those that every rank has whole.
   virtual std::vector<FrozenShard> frozen_shards() const { return {}; }
 };
 

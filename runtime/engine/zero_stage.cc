@@ -33,8 +33,11 @@ std::unique_ptr<ZeroStage> make_zero_stage(const ModelTensors& tensors, TensorCo
   for (at::Tensor parameter : tensors.trainable) parameter.mutable_grad().reset();
   const at::TensorOptions tensor_options = at::TensorOptions(options.dtype).device(options.device);
   const bool is_whole_module = collectives.size() == 1 && !options.parameters.is_elsewhere();
-  // Else each is sharded as soon as it was taken.
-  if (is_whole_module || options.stage < 3) take_fixed(tensors.frozen, collectives, tensor_options);
+  for (const at::Tensor& frozen : tensors.frozen) {
+    // Else it is sharded as soon as it was taken.
+    if (is_whole_module || options.stage < 3 || !is_sharded_when_frozen(frozen))
+      take_fixed({frozen}, collectives, tensor_options);
+  }
   take_fixed(tensors.buffers, collectives, tensor_options);
   if (is_whole_module) return std::make_unique<SingleProcessStage>(tensors, options);
   ZeroStageOptions sized = options;

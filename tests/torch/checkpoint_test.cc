@@ -184,7 +184,7 @@ TEST(Checkpoint, DamageIsNamed) {
     error = refusal_of([&] { engine.load_checkpoint(directory); });
     EXPECT_EQ(error.code, ErrorCode::kNotFound);
     EXPECT_THAT(error.message, HasSubstr(data.filename().string()));
-    folder.write("tag/checkpoint.json", "{\"format\": 1, \"par");
+    folder.write("tag/checkpoint.json", "{\"format\": 2, \"par");
     EXPECT_THAT(refusal_of([&] { engine.load_checkpoint(directory); }).message, HasSubstr("checkpoint.json"));
   });
 }

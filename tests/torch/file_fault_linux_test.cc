@@ -32,10 +32,14 @@ constexpr int kLayers = 8;
 constexpr std::int64_t kLayerNumel = kWidth * kWidth;
 constexpr auto kLimit = std::chrono::seconds(20);
 
-torch::nn::Sequential make_tower() {
+torch::nn::Sequential make_tower(int frozen_layers) {
   torch::manual_seed(5);
   torch::nn::Sequential model;
-  for (int i = 0; i < kLayers; ++i) model->push_back(torch::nn::Linear(kWidth, kWidth));
+  for (int i = 0; i < kLayers; ++i) {
+    const torch::nn::Linear layer(kWidth, kWidth);
+    for (torch::Tensor& parameter : layer->parameters()) parameter.set_requires_grad(i >= frozen_layers);
+    model->push_back(layer);
+  }
   return model;
 }
 
@@ -163,9 +167,10 @@ Config config_of(int stage, DType dtype, const TemporaryFolder& folder) {
 using UseEngine = std::function<Refusal(Engine&, torch::nn::Sequential&)>;
 
 // What `use` ended with on each rank. No rank goes before all have ended: none may depend on that.
-std::vector<Refusal> ends_of(int world_size, const Config& config, const UseEngine& use) {
+std::vector<Refusal> ends_of(int world_size, const Config& config, const UseEngine& use,
+                             int frozen_layers = 0) {
   std::vector<torch::nn::Sequential> models;
-  for (int rank = 0; rank < world_size; ++rank) models.push_back(make_tower());
+  for (int rank = 0; rank < world_size; ++rank) models.push_back(make_tower(frozen_layers));
   std::vector<Refusal> ends(static_cast<std::size_t>(world_size));
   std::latch all_have_ended(world_size);
   run_ranks(
@@ -243,34 +248,56 @@ INSTANTIATE_TEST_SUITE_P(Engine, FileFault, ::testing::ValuesIn(cases()),
 
 // --- checkpoints
 
-// Both keep the checkpoint before.
-TEST(FileFaultInACheckpoint, LeavesTheOneBefore) {
-  for (const bool in_background : {false, true}) {
-    const TemporaryFolder folder, checkpoints;
-    const std::string directory = checkpoints.path().string();
-    const Config config = config_of(3, DType::kBFloat16, folder);
-    const std::string file = "deepscale_optimizer.rank_1.";
-    const std::vector<Refusal> ends = ends_of(2, config, [&](Engine& engine, torch::nn::Sequential&) {
-      train_step(engine);
-      engine.save_checkpoint(directory);
-      train_step(engine);
-      if (engine.rank() == 1) inflict(Fault::kCut, folder.path(), file);
-      return refusal_of([&] {
-        engine.save_checkpoint(directory, {.in_background = in_background});
-        engine.wait_for_checkpoint();
-      });
-    });
-    expect_names(ends[1], file);
-    EXPECT_EQ(ends[0].code, ErrorCode::kAborted);
-    EXPECT_THAT(ends[0].message, HasSubstr("saving a checkpoint failed on rank 1: "));
-    EXPECT_THAT(ends[0].message, HasSubstr(file));
-    ends_of(2, config, [&](Engine& engine, torch::nn::Sequential&) {
-      EXPECT_EQ(engine.load_checkpoint(directory).tag, "global_step1");
-      train_step(engine);
-      return Refusal{};
-    });
-  }
+struct SaveCase {
+  const char* file;
+  int frozen_layers;
+  bool in_background;
+};
+
+class FileFaultInASave : public ::testing::TestWithParam<SaveCase> {};
+
+TEST_P(FileFaultInASave, LeavesTheCheckpointBefore) {
+  const SaveCase& c = GetParam();
+  const TemporaryFolder folder, checkpoints;
+  const std::string directory = checkpoints.path().string();
+  const Config config = config_of(3, DType::kBFloat16, folder);
+  const std::string file = fmt::format("deepscale_{}.rank_1.", c.file);
+  const std::vector<Refusal> ends = ends_of(
+      2, config,
+      [&](Engine& engine, torch::nn::Sequential&) {
+        // Frozen parameters are not read ahead: no operator has used them.
+        if (c.frozen_layers == 0) train_step(engine);
+        engine.save_checkpoint(directory, {.tag = "first"});
+        if (engine.rank() == 1) inflict(Fault::kCut, folder.path(), file);
+        return refusal_of([&] {
+          engine.save_checkpoint(directory, {.tag = "second", .in_background = c.in_background});
+          engine.wait_for_checkpoint();
+        });
+      },
+      c.frozen_layers);
+  expect_names(ends[1], file);
+  EXPECT_EQ(ends[0].code, ErrorCode::kAborted);
+  EXPECT_THAT(ends[0].message, HasSubstr("saving a checkpoint failed on rank 1: "));
+  EXPECT_THAT(ends[0].message, HasSubstr(file));
+  ends_of(
+      2, config,
+      [&](Engine& engine, torch::nn::Sequential&) {
+        EXPECT_EQ(engine.load_checkpoint(directory).tag, "first");
+        train_step(engine);
+        return Refusal{};
+      },
+      c.frozen_layers);
 }
+
+INSTANTIATE_TEST_SUITE_P(Engine, FileFaultInASave,
+                         ::testing::Values(SaveCase{"optimizer", 0, false}, SaveCase{"optimizer", 0, true},
+                                           SaveCase{"parameters", kLayers / 2, false},
+                                           SaveCase{"parameters", kLayers / 2, true}),
+                         [](const auto& info) {
+                           return fmt::format("Of{}{}",
+                                              info.param.frozen_layers == 0 ? "Masters" : "FrozenParameters",
+                                              info.param.in_background ? "InTheBackground" : "");
+                         });
 
 TEST(FileFaultInACheckpoint, ThatIsLoadedEndsAllRanks) {
   for (const char* content : {"parameters", "optimizer"}) {

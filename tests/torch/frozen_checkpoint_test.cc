@@ -23,20 +23,28 @@ namespace fs = std::filesystem;
 
 constexpr std::int64_t kWidth = 31;
 
-// `base`, `scale` and `average` are frozen; `scale` is there all the time at stage 3, the others are sharded.
+// All but the adapter is frozen. At stage 3 `scale` is there all the time, `picked` is no sharded one since
+// it has integers, and the others are sharded. `strided` lies in every second element of its memory, and
+// `turned` column by column.
 struct AdaptedImpl : torch::nn::Module {
   explicit AdaptedImpl(std::int64_t width = kWidth, std::int64_t average_numel = 100) {
     adapter = register_module("adapter", torch::nn::Linear(kWidth, kWidth));
     base = register_parameter("base", torch::arange(width * kWidth).view({width, kWidth}) / 7.0,
                               /*requires_grad=*/false);
     scale = register_parameter("scale", torch::arange(kWidth) / 5.0, /*requires_grad=*/false);
+    strided = register_parameter("strided", torch::arange(120).view({60, 2}).to(torch::kFloat).select(1, 1),
+                                 /*requires_grad=*/false);
+    turned = register_parameter("turned", torch::arange(120).view({60, 2}).to(torch::kFloat).t(),
+                                /*requires_grad=*/false);
+    picked = register_parameter("picked", torch::arange(1000, 1000 + kWidth), /*requires_grad=*/false);
     average = register_parameter("average", torch::ones({average_numel}), /*requires_grad=*/false);
   }
   torch::Tensor forward(const torch::Tensor& input) {
-    return adapter->forward(torch::linear(input, base)) * scale;
+    return adapter->forward(torch::linear(input, base)) * scale * (picked - 999);
   }
   torch::nn::Linear adapter = nullptr;
-  torch::Tensor base, scale, average;
+  std::vector<torch::Tensor> frozen() const { return {base, scale, strided, turned, picked, average}; }
+  torch::Tensor base, scale, strided, turned, picked, average;
 };
 TORCH_MODULE(Adapted);
 
@@ -81,15 +89,14 @@ void train_step(Engine& engine) {
 // Another program's values. Collective.
 void change(AdaptedImpl& model) {
   const torch::NoGradGuard no_grad;
-  for (const torch::Tensor& tensor : {model.base, model.scale, model.average}) tensor.add_(1);
+  for (const torch::Tensor& tensor : model.frozen()) tensor.add_(1);
 }
 
-// In fp32. Collective.
+// Collective.
 std::vector<torch::Tensor> values_of(const AdaptedImpl& model) {
   const torch::NoGradGuard no_grad;
   std::vector<torch::Tensor> values;
-  for (const torch::Tensor& tensor : {model.base, model.scale, model.average})
-    values.push_back(tensor.to(torch::kFloat, /*non_blocking=*/false, /*copy=*/true));
+  for (const torch::Tensor& tensor : model.frozen()) values.push_back(tensor.clone());
   return values;
 }
 
@@ -117,8 +124,12 @@ TEST(FrozenCheckpoint, EveryRankWritesItsPart) {
         }
       }
     }
-    EXPECT_EQ(numel, (std::map<std::string, std::int64_t>{
-                         {"average", 100}, {"base", kWidth * kWidth}, {"scale", kWidth}}));
+    EXPECT_EQ(numel, (std::map<std::string, std::int64_t>{{"average", 100},
+                                                          {"base", kWidth * kWidth},
+                                                          {"picked", kWidth},
+                                                          {"scale", kWidth},
+                                                          {"strided", 60},
+                                                          {"turned", 120}}));
   }
 }
 
@@ -180,7 +191,8 @@ TEST(FrozenCheckpoint, OfAnotherTypeOrShapeIsRefused) {
   with_engines(bf16, folder, [&](Engine& engine, AdaptedImpl&) {
     const Refusal refusal = refusal_of([&] { engine.load_checkpoint(folder.path().string()); });
     EXPECT_EQ(refusal.code, ErrorCode::kInvalidArgument);
-    EXPECT_THAT(refusal.message, HasSubstr("is of type F32 there and BF16 here"));
+    EXPECT_THAT(refusal.message, HasSubstr("of type F32 there and BF16 here"));
+    EXPECT_EQ(engine.global_steps(), 0);
   });
   run_ranks(1, [&](int, const std::shared_ptr<Communicator>& communicator) {
     Config config;
