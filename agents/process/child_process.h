@@ -99,8 +99,7 @@ class ChildProcess {
 
   std::int64_t pid() const;  // once it was started
 
-  // Asks it to end: sends the signal to its process group, or to it alone where it handles the signal, is no
-  // shell and the signal is no interrupt; and wakes it when it is stopped. False when this
+  // Asks it to end: sends the signal to its process group, and wakes it when it is stopped. False when this
   // system has no way to ask, so that waiting for an answer is pointless. Nothing on a child that has ended.
   bool stop(StopSignal signal = StopSignal::kTerminate);
 

@@ -189,13 +189,7 @@ void ChildProcess::Implementation::send(SupervisorCommand command) {
 }
 
 bool ChildProcess::Implementation::stop(StopSignal signal) {
-  if (has_ended_) return true;
-  // A program that handles it may need its helpers until it has saved (workers that load its data), and knows
-  // how to end them. A shell passes nothing on, and an interrupt is for all, as at a terminal.
-  const bool is_for_it_alone =
-      signal != StopSignal::kInterrupt && handles(signal) && !is_shell(static_cast<pid_t>(pid_));
-  send({is_for_it_alone ? SupervisorCommand::kStopChild : SupervisorCommand::kStopGroup,
-        signal_number(signal)});
+  if (!has_ended_) send({SupervisorCommand::kSignalGroup, signal_number(signal)});
   return true;
 }
 

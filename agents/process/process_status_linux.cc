@@ -2,12 +2,8 @@
 
 #include <fmt/core.h>
 
-#include <algorithm>
-#include <array>
-#include <filesystem>
 #include <fstream>
 #include <string>
-#include <string_view>
 
 namespace deepscale {
 
@@ -20,14 +16,6 @@ std::optional<ProcessStatus> read_process_status(pid_t pid) {
     if (line.rfind("SigCgt:\t", 0) == 0) status.caught_signals = std::stoull(line.substr(8), nullptr, 16);
   }
   return status;
-}
-
-bool is_shell(pid_t pid) {
-  constexpr std::array<std::string_view, 9> kShells = {"sh",   "bash", "dash", "ash",    "zsh",
-                                                       "mksh", "ksh",  "fish", "busybox"};
-  std::error_code failure;
-  const auto program = std::filesystem::read_symlink(fmt::format("/proc/{}/exe", pid), failure);
-  return std::find(kShells.begin(), kShells.end(), program.filename().string()) != kShells.end();
 }
 
 }  // namespace deepscale

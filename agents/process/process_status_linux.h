@@ -18,7 +18,4 @@ struct ProcessStatus {
 // Nothing when there is no such process.
 std::optional<ProcessStatus> read_process_status(pid_t pid);
 
-// Whether it is a shell, by the name of its program.
-bool is_shell(pid_t pid);
-
 }  // namespace deepscale

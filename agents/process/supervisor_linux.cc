@@ -121,8 +121,6 @@ class Supervisor {
   Reaped reap(int flags);
   // Before it is asked to end, or killed.
   void note_request();
-  // And wakes who is stopped.
-  void signal_child(int signal);
   void signal_group(int signal);
   void kill_tree();
   // False when the system does not tell our children.
@@ -228,9 +226,12 @@ bool Supervisor::obey() {
   const auto size = ::recv(kLink, &command, sizeof command, MSG_DONTWAIT);
   if (size < 0 && (errno == EAGAIN || errno == EINTR)) return true;
   if (size != sizeof command || command.kind == SupervisorCommand::kKillTree) return false;
-  if (child_ < 0) return true;
-  if (command.kind != SupervisorCommand::kSignalChild) note_request();
-  command.kind == SupervisorCommand::kStopGroup ? signal_group(command.signal) : signal_child(command.signal);
+  if (command.kind == SupervisorCommand::kSignalGroup) {
+    signal_group(command.signal);
+  } else if (child_ > 0) {
+    ::kill(child_, command.signal);
+    ::kill(child_, SIGCONT);
+  }
   return true;
 }
 
@@ -240,11 +241,9 @@ void Supervisor::note_request() {
   if (child_ < 0 || !is_exiting(child_)) was_asked_to_end_ = true;
 }
 
-void Supervisor::signal_child(int signal) {
-  for (const int each : {signal, SIGCONT}) ::kill(child_, each);
-}
-
 void Supervisor::signal_group(int signal) {
+  if (child_ < 0) return;
+  note_request();
   for (const int each : {signal, SIGCONT}) {
     if (::kill(-child_, each) != 0) ::kill(child_, each);  // the group is empty when the child left it
   }

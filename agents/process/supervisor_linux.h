@@ -35,10 +35,9 @@ struct ExecPlan {
 };
 
 struct SupervisorCommand {
-  // Requests to end are the first two and the last.
-  enum Kind : std::int32_t { kStopGroup, kStopChild, kSignalChild, kKillTree };
+  enum Kind : std::int32_t { kSignalGroup, kSignalChild, kKillTree };
   Kind kind;
-  std::int32_t signal;  // but for kKillTree
+  std::int32_t signal;  // with kSignalGroup (a request to end) and kSignalChild (no such request)
 };
 
 struct SupervisorReport {

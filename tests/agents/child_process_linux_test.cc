@@ -53,34 +53,6 @@ TEST(ChildProcessLinux, AStopReachesTheWholeGroup) {
   EXPECT_TRUE(is_alive(run.process->pid()));
 }
 
-TEST(ChildProcessLinux, AStopIsForTheChildAloneWhereItHandlesIt) {
-  for (const StopSignal signal : {StopSignal::kTerminate, StopSignal::kUser1}) {
-    ChildRun run(child_options({"grandchild", "note-stop", "out=ready\n", "hang"}));
-    const auto grandchild = run.told_pid();
-    ASSERT_TRUE(run.wait_for_output("ready"));
-    run.process->stop(signal);
-    ASSERT_TRUE(run.wait_for_output("asked"));
-    EXPECT_TRUE(is_alive(grandchild));
-    run.process->stop(StopSignal::kInterrupt);  // for all of them
-    EXPECT_TRUE(wait_until([&] { return !is_alive(grandchild); }));
-    run.process->kill();
-    ASSERT_TRUE(run.finish());
-    EXPECT_EQ(run.status->text(), "killed by signal 9 (SIGKILL), after we stopped it");
-  }
-}
-
-TEST(ChildProcessLinux, AStopReachesWhatAShellWaitsForThoughItHasATrap) {
-  ChildRun run(shell_options("trap 'echo asked' TERM; '" DEEPSCALE_TEST_CHILD
-                             "' out=ready hang & echo pid $!; wait; wait; echo over; exit 5"));
-  const auto waited_for = run.told_pid();
-  ASSERT_TRUE(run.wait_for_output("ready"));  // it is no copy of the shell any more
-  run.process->stop();
-  ASSERT_TRUE(run.finish());
-  EXPECT_THAT(run.out, ::testing::HasSubstr("asked\nover\n"));
-  EXPECT_FALSE(is_alive(waited_for));
-  EXPECT_EQ(run.status->text(), "exit code 5, after we stopped it");
-}
-
 TEST(ChildProcessLinux, AKillFromOutsideIsNotOurs) {
   ChildRun run(child_options({"out=ready\n", "hang"}));
   ASSERT_TRUE(run.wait_for_output("ready"));

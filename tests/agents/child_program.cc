@@ -1,6 +1,6 @@
 // The child of the process tests: each argument is something to do, in order; some take a value.
 //
-//   exit=N  crash  hang  ignore-stop  exit-at-stop=N  note-stop  close-output  stop-yourself
+//   exit=N  crash  hang  ignore-stop  exit-at-stop=N  close-output  stop-yourself
 //   out=TEXT  err=TEXT  binary  flood=MIB  lines=COUNT  variable=NAME  directory  input  arguments (the ones
 //   after it) grandchild  detached-grandchild  orphan-grandchild
 //   wait-for=FILE  sleep=MILLISECONDS  spin  join (its agent's link)  heartbeat=STEPS  rest beat=MILLISECONDS
@@ -104,7 +104,6 @@ void act(const char* program, std::string_view action, const std::string& value)
   if (action == "hang") hang();
   if (action == "ignore-stop") return ignore_stop_requests();
   if (action == "exit-at-stop") return exit_at_stop_request(number);
-  if (action == "note-stop") return note_stop_request();
   if (action == "wait-for") return wait_for(value);
   if (action == "spin") spin();
   if (action == "sleep") return std::this_thread::sleep_for(std::chrono::milliseconds(number));

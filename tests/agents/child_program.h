@@ -6,7 +6,6 @@ namespace deepscale::testing {
 void use_binary_output();             // '\n' stays '\n'
 void ignore_stop_requests();          // SIGTERM and its like
 void exit_at_stop_request(int code);  // ends with `code` instead
-void note_stop_request();             // says "asked" instead
 void close_output();                  // stdout and stderr
 void stop_this_process();             // SIGSTOP; returns at once where there is no such thing
 [[noreturn]] void crash();

@@ -16,10 +16,6 @@ void exit_now(int) {
   ::_exit(exit_code_at_stop);
 }
 
-void say_asked(int) {
-  if (::write(STDOUT_FILENO, "asked\n", 6) != 6) ::_exit(98);
-}
-
 }  // namespace
 
 void use_binary_output() {}
@@ -35,10 +31,6 @@ void ignore_stop_requests() {
 void exit_at_stop_request(int code) {
   exit_code_at_stop = code;
   for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) std::signal(signal, exit_now);
-}
-
-void note_stop_request() {
-  for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) std::signal(signal, say_asked);
 }
 
 void close_output() {

@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <io.h>
 
-#include <cstdio>
 #include <cstdlib>
 #include <string>
 
@@ -18,11 +17,6 @@ BOOL WINAPI exit_now(DWORD) {
   ExitProcess(static_cast<UINT>(exit_code_at_stop));
 }
 BOOL WINAPI ignore(DWORD) {
-  return TRUE;
-}
-BOOL WINAPI say_asked(DWORD) {
-  std::fputs("asked\n", stdout);
-  std::fflush(stdout);
   return TRUE;
 }
 
@@ -39,10 +33,6 @@ long long process_id() {
 
 void ignore_stop_requests() {
   SetConsoleCtrlHandler(ignore, TRUE);
-}
-
-void note_stop_request() {
-  SetConsoleCtrlHandler(say_asked, TRUE);
 }
 
 void exit_at_stop_request(int code) {
