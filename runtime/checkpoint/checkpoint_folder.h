@@ -3,8 +3,9 @@
 //   DIRECTORY/latest                     the tag of the newest checkpoint
 //   DIRECTORY/TAG/checkpoint.json        what belongs to the checkpoint: files, shapes, counters
 //   DIRECTORY/TAG/ID.rank_N.safetensors  what rank N updates: "master", "exp_avg" and "exp_avg_sq" of runs of
-//                                        elements of named parameters, "weight/master@128"; its part of the
-//                                        frozen ones, "weight/frozen@128"; rank 0 adds "buffer/NAME"
+//                                        elements of named parameters, "weight/master@128"; its shards of
+//                                        frozen ones, "weight/frozen@128"; rank 0 adds "buffer/NAME" and
+//                                        the frozen ones that every rank has whole
 //
 // A checkpoint is there once its checkpoint.json is, which is replaced in one step after all files are on the
 // disk; `latest` follows. So whatever ends a save, the previous checkpoint loads, also one of the same tag.

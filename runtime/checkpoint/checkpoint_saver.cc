@@ -106,7 +106,7 @@ void CheckpointSaver::start(CheckpointPart part) {
   }
   try {
     thread_ = std::thread([this, moved = std::move(part)]() mutable { run(std::move(moved)); });
-  } catch (const std::system_error&) {
+  } catch (const std::exception&) {  // there is no thread
     fail();
   }
 }

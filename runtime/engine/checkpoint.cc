@@ -97,16 +97,6 @@ std::map<std::string, FrozenShard> frozen_shards_of(const CheckpointSubject& sub
   return shards;
 }
 
-// An equal part of what every rank has whole, contiguous.
-FrozenShard part_of_whole(const NamedTensor& frozen, const TensorCollectives& collectives) {
-  const std::int64_t numel = frozen.tensor.numel();
-  const std::int64_t begin = numel * collectives.rank() / collectives.size();
-  const std::int64_t end = numel * (collectives.rank() + 1) / collectives.size();
-  const at::Tensor part = frozen.tensor.reshape({-1}).narrow(0, begin, end - begin);
-  const bool is_in_place = frozen.tensor.is_contiguous();
-  return {frozen.name, begin, is_in_place ? part : part.clone(at::MemoryFormat::Contiguous)};
-}
-
 at::Tensor random_state() {
   auto generator = at::globalContext().defaultGenerator(at::kCPU);
   const std::lock_guard lock(generator.mutex());
@@ -195,14 +185,17 @@ void add_optimizer_tensors(const CheckpointSubject& subject, bool in_background,
   }
 }
 
-// In the background copies, since the program may write to them, and training reads those in a file.
+// This rank's shards, and rank 0's values of what every rank has whole, as with buffers: the program may have
+// changed them there alone. In the background copies, since it may go on with that, and training reads those
+// in a file.
 void add_frozen_tensors(const CheckpointSubject& subject, bool in_background,
                         std::vector<TensorToSave>& all) {
   const auto shards = frozen_shards_of(subject);
-  for (const NamedTensor& frozen : frozen_of(subject.tensors)) {
-    const auto found = shards.find(frozen.name);
-    const auto [parameter, offset, values] =
-        found == shards.end() ? part_of_whole(frozen, subject.collectives) : found->second;
+  for (const auto& [parameter, tensor] : frozen_of(subject.tensors)) {
+    const auto found = shards.find(parameter);
+    if (found == shards.end() && subject.collectives.rank() != 0) continue;
+    const std::int64_t offset = found == shards.end() ? 0 : found->second.offset;
+    const ParameterSlice values = found == shards.end() ? tensor.contiguous() : found->second.values;
     if (values.numel() == 0) continue;
     const std::string name = piece_name(parameter, kFrozen, offset);
     if (values.is_in_file() && !in_background) {

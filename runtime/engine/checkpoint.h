@@ -47,8 +47,9 @@ struct CheckpointSaveOptions {
   bool in_background = false;  // the optimizer's tensors are read after the call: see CheckpointSaver
 };
 
-// Starts saving; the save before it was waited for. Every rank writes its part of the frozen parameters too.
-// Blocks for the copies that it takes: on a device, and in the background of frozen parameters and buffers.
+// Starts saving; the save before it was waited for. Every rank writes its shards of the frozen parameters
+// too, rank 0 those that every rank has whole. Blocks for the copies that it takes: on a device, and in the
+// background of frozen parameters and buffers.
 void start_checkpoint(const CheckpointSubject& subject, const CheckpointName& name,
                       const CheckpointSaveOptions& options, CheckpointSaver& saver);
 // Until the checkpoint is there.

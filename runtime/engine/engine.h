@@ -127,10 +127,10 @@ class Engine {
   // the layout of the folder, and what an error leaves behind, are in runtime/engine/checkpoint.h.
   // In the background it returns when the write has begun, which reads masters and optimizer state where they
   // are. step() and GatheredParameters copy what is not written by then, before they change them; the program
-  // changes trainable parameters within GatheredParameters only. Of frozen parameters (also in files) each
-  // rank copies its part before. What goes wrong is thrown by wait_for_checkpoint(), which the next save,
-  // load_checkpoint() and nothing else call too; collective like them. The end of the Engine waits for the
-  // write.
+  // changes trainable parameters within GatheredParameters only. Of frozen parameters (also in files)
+  // what this rank writes is copied before. What goes wrong is thrown by wait_for_checkpoint(), which the
+  // next save, load_checkpoint() and nothing else call too; collective like them. The end of the Engine waits
+  // for the write.
   void save_checkpoint(const std::string& directory, const SaveOptions& options = {});
   void wait_for_checkpoint();
   // The model alone, in its dtype(), as DIRECTORY/model.safetensors, which transformers loads (sharded above

@@ -50,7 +50,7 @@ void Engine::unpin(const std::vector<torch::Tensor>& parameters, std::optional<i
   parts_->saver.release_tensors();
   try {
     for (const torch::Tensor& parameter : parameters) {
-      if (modifier_rank) parts_->collectives.broadcast(parameter.detach(), *modifier_rank).wait();
+      if (modifier_rank) broadcast_values(parameter, parts_->collectives, *modifier_rank);
       if (const ShardHome* home = shard_home_of(parameter))
         home->owner->unpin(home->unit, modifier_rank.has_value());
     }

@@ -54,6 +54,12 @@ std::vector<std::int64_t> numels_of(const std::vector<at::Tensor>& tensors) {
   return numels;
 }
 
+void broadcast_values(const at::Tensor& tensor, TensorCollectives& collectives, int root) {
+  const at::Tensor values = tensor.detach().contiguous();
+  collectives.broadcast(values, root).wait();
+  if (!values.is_alias_of(tensor)) tensor.detach().copy_(values);
+}
+
 void take_fixed(const std::vector<at::Tensor>& tensors, TensorCollectives& collectives,
                 const at::TensorOptions& options) {
   for (const at::Tensor& tensor : tensors) {
@@ -62,9 +68,7 @@ void take_fixed(const std::vector<at::Tensor>& tensors, TensorCollectives& colle
     // One whose elements share memory cannot be written to.
     if (at::has_internal_overlap(tensor) == at::MemOverlap::Yes)
       at::Tensor(tensor).set_data(tensor.detach().contiguous());
-    const at::Tensor values = tensor.detach().contiguous();
-    collectives.broadcast(values, 0).wait();
-    if (!values.is_alias_of(tensor)) tensor.detach().copy_(values);
+    broadcast_values(tensor, collectives, 0);
   }
 }
 

@@ -32,6 +32,9 @@ inline bool is_sharded_when_frozen(const at::Tensor& parameter) {
 
 std::vector<std::int64_t> numels_of(const std::vector<at::Tensor>& tensors);
 
+// Gives all ranks the values of `root`; of any strides. Collective; blocks.
+void broadcast_values(const at::Tensor& tensor, TensorCollectives& collectives, int root);
+
 // Takes over tensors that are not trained: moves them to device and floating dtype, gives all ranks rank 0's
 // values. Collective.
 void take_fixed(const std::vector<at::Tensor>& tensors, TensorCollectives& collectives,

@@ -1,6 +1,6 @@
 // Parameters of which every rank keeps its slices only (ZeRO stage 3), gathered where operators use them.
-// Also holds the frozen parameters of the model, sharded in the same way: a base model under adapters is most
-// of the memory.
+// Also holds the frozen parameters of the model (those of a floating dtype), sharded in the same way: a base
+// model under adapters is most of the memory.
 #pragma once
 
 #include <string>
