@@ -107,7 +107,8 @@ void CheckpointSaver::start(CheckpointPart part) {
   try {
     thread_ = std::thread([this, moved = std::move(part)]() mutable { run(std::move(moved)); });
   } catch (const std::exception&) {  // there is no thread
-    fail();
+    keep_failure();
+    enter(State::kIdle);
   }
 }
 
@@ -122,19 +123,16 @@ void CheckpointSaver::run(CheckpointPart part) {
       commit_checkpoint(part.directory, part.tag, *part.index);
       if (part.keep_last > 0) keep_last_checkpoints(part.directory, part.tag, part.keep_last);
     }
-    enter(State::kIdle);
   } catch (const std::exception&) {
-    fail();
+    keep_failure();
   }
+  enter(State::kIdle);  // nobody else holds the failure by now
 }
 
-void CheckpointSaver::fail() {
+void CheckpointSaver::keep_failure() {
   live_->close();
-  {
-    const std::lock_guard lock(mutex_);
-    failure_ = std::current_exception();
-  }
-  enter(State::kIdle);
+  const std::lock_guard lock(mutex_);
+  failure_ = std::current_exception();
 }
 
 void CheckpointSaver::await_files(const CheckpointPart& part) {

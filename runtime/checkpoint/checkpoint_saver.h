@@ -81,7 +81,7 @@ class CheckpointSaver {
   void run(CheckpointPart part);
   void await_files(const CheckpointPart& part);
   void enter(State state);
-  void fail();  // with the exception that is being handled
+  void keep_failure();  // the exception that is being handled
   void wait_until_past(State state);
 
   mutable std::mutex mutex_;
