@@ -51,24 +51,27 @@ def write_shard(path, tensors):
 
 
 def write_checkpoint(directory, model, ranks):
-    """Cuts every parameter into runs, as a partition over ranks does."""
+    """Cuts every parameter into runs, as a partition over ranks does. Every third one is a frozen one."""
     parameters = dict(model.named_parameters())  # tied ones once
     folder = directory / "tag"
     folder.mkdir(parents=True)
     files = [f"00000001.rank_{rank}.safetensors" for rank in range(ranks)]
     shards = [{} for _ in files]
+    shapes = {"master": {}, "frozen": {}}
     for number, (name, parameter) in enumerate(parameters.items()):
+        quantity = "frozen" if number % 3 == 2 else "master"
+        shapes[quantity][name] = list(parameter.shape)
         flat = parameter.detach().flatten()
         cut = (number * 7) % (flat.numel() + 1)
         for rank, begin, end in ((number % ranks, 0, cut), ((number + 1) % ranks, cut, flat.numel())):
             if end > begin:
-                shards[rank][f"{name}/master@{begin}"] = flat[begin:end]
+                shards[rank][f"{name}/{quantity}@{begin}"] = flat[begin:end]
     for file, shard in zip(files, shards):
         write_shard(folder / file, shard)
     (folder / "checkpoint.json").write_text(json.dumps({
-        "format": 1, "files": files, "world_size": ranks, "parameters": {name: list(value.shape) for name, value in parameters.items()},
-        "micro_steps": 1, "global_steps": 1, "skipped_steps": 0, "optimizer_steps": 1, "client_state": "",
-        "loss_scaler": {"scale": 1, "hysteresis_left": 1, "step": 1, "last_overflow_step": -1}}))
+        "format": 2, "files": files, "world_size": ranks, "parameters": shapes["master"], "frozen_parameters": shapes["frozen"],
+        "micro_steps": 1, "global_steps": 1, "skipped_steps": 0, "optimizer_steps": 1, "samples": 1, "client_state": "",
+        "loss_scaler": {"scale": 1, "hysteresis_left": 1, "step": 1, "last_overflow_step": -1, "is_dynamic": True}}))
     (directory / "latest").write_text("tag")
 
 
